@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hakmem: a malloc for Linux NUMA servers. Programs need none of this to use it: the
+ * library replaces malloc and its family. See hakmem(3).
+ */
+#ifndef HAKMEM_H
+#define HAKMEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HAKMEM_VERSION "0.1.0"
+
+/* The version of the library in use, a static string. */
+const char *hakmem_version(void);
+
+/*
+ * Gives all memory that is free back to the kernel now, without waiting for the decay.
+ * Returns the bytes given back. Any thread; takes as long as the kernel takes to free
+ * that memory.
+ */
+size_t hakmem_trim(void);
+
+/*
+ * Empties the calling thread's caches: for a thread about to sleep for long. Its next
+ * allocations are slower. Other threads do not wait for it.
+ */
+void hakmem_thread_idle(void);
+
+/*
+ * A snapshot of the statistics, in bytes and events since the start. Any thread; sums
+ * over heaps are taken while they change, so they may be off by what changes meanwhile.
+ * `size` and `version` come first: pass sizeof of the struct you were compiled with;
+ * only that much is written. Returns 0, or -1 if the size is too small for `version`.
+ */
+struct hakmem_stats {
+	uint64_t size;		 /* of this struct, as the library knows it */
+	uint64_t version;	 /* 1 */
+	uint64_t mapped;	 /* mapped for blocks and metadata */
+	uint64_t metadata;	 /* of these, for metadata */
+	uint64_t live;		 /* in blocks that are allocated, at their class's size */
+	uint64_t cached;	 /* in magazines */
+	uint64_t released;	 /* given back to the kernel since the start */
+	uint64_t heaps;		 /* thread heaps, parked ones included */
+	uint64_t remote_frees;	 /* blocks freed by a thread that does not own them */
+	uint64_t foreign_frees;	 /* blocks of the C library's malloc that came to our free */
+	uint64_t fallbacks;	 /* requests served by another malloc: always 0 */
+	uint64_t failed;	 /* requests that could not be served */
+	uint64_t stages[6];	 /* slabs found: own, near, adopted, empty, unused, new */
+};
+int hakmem_stats_get(struct hakmem_stats *stats, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fast path of allocate and free, and nothing else: inline, so that malloc and free
+ * themselves (interpose.c) are these lines. What is rare (not started, magazine empty or
+ * full, another heap's block) is folded into states they test anyway, and leaves through
+ * a tail call.
+ *
+ *   malloc(n)  size -> code -> this heap's magazine -> block
+ *   free(p)    granule -> tag -> xor with my heap's tag: my magazine of that class,
+ *              or, if that is no class, someone else's block or no block at all
+ */
+#ifndef HAK_FAST_H
+#define HAK_FAST_H
+
+#include "heap.h"
+
+/* NULL: the slow path must decide. */
+static inline void *hak_malloc_fast(size_t bytes)
+{
+	struct hak_heap *h = hak_heap_self;
+	if (hak_unlikely(bytes > HAK_POOL_MAX))
+		return NULL;
+	struct hak_mag *m = (struct hak_mag *)((char *)h + hak_size_code[(bytes + 15) / 16]);
+	void **top = m->top;
+	void *p = *top;
+	if (hak_likely(p != NULL))
+		m->top = top - 1;
+	return p;
+}
+
+void *hak_malloc_slow(size_t bytes);
+void hak_free_other(void *p, uint32_t tag);
+void hak_free_far(void *p);
+void hak_free_full(void *p, struct hak_mag *m);
+void hak_free_misaligned(void *p, struct hak_mag *m);
+void hak_free_twice(void *p, struct hak_mag *m);
+
+static inline void hak_free_fast(void *p)
+{
+	struct hak_heap *h = hak_heap_self;
+	size_t g = ((uintptr_t)p - hak_windows[0].base) >> HAK_GRANULE_SHIFT;
+	if (hak_unlikely(g >= hak_windows[0].granules)) {
+		hak_free_far(p);
+		return;
+	}
+	/* relaxed: who has the block got it after its tag was set */
+	uint32_t tag = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed);
+	uint32_t code = tag ^ h->tag;
+	if (hak_unlikely(code >= HAK_CODE(HAK_MAG_CLASSES))) {
+		hak_free_other(p, tag);
+		return;
+	}
+	struct hak_mag *m = (struct hak_mag *)((char *)h + code);
+	if (hak_unlikely(((uint32_t)(uintptr_t)p & m->mask) * m->inverse >= m->inverse)) {
+		hak_free_misaligned(p, m);
+		return;
+	}
+	void **top = m->top;
+	if (hak_unlikely(*top == p)) {
+		hak_free_twice(p, m);
+		return;
+	}
+	/* relaxed: a stale limit delays a drain */
+	if (hak_unlikely(top >= atomic_load_explicit(&m->limit, memory_order_relaxed))) {
+		hak_free_full(p, m);
+		return;
+	}
+	top[1] = p;
+	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
+	m->top = top + 1;
+}
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* Telling the C library's blocks from bad pointers. */
+#include "foreign.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "die.h"
+#include "front.h"
+#include "numa/huge.h"
+
+/* glibc's own names for them, which no preload replaces. */
+extern void __libc_free(void *p) __attribute__((weak));
+
+static _Atomic uint64_t frees;
+/* the last anonymous mapping found to be the C library's; both or neither are fresh
+ * enough: a stale pair only costs a look */
+static _Atomic uintptr_t known_from, known_to;
+
+struct mapping {
+	uintptr_t from, to;
+	bool file, stack;
+};
+
+static uintptr_t hex(const char **s)
+{
+	uintptr_t v = 0;
+	for (;; (*s)++) {
+		char c = **s;
+		if (c >= '0' && c <= '9')
+			v = v << 4 | (uintptr_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			v = v << 4 | (uintptr_t)(c - 'a' + 10);
+		else
+			return v;
+	}
+}
+
+/* One line of /proc/self/maps: from-to perms offset dev inode  name */
+static bool parse_line(const char *line, uintptr_t at, struct mapping *m)
+{
+	m->from = hex(&line);
+	line++;
+	m->to = hex(&line);
+	if (at < m->from || at >= m->to)
+		return false;
+	for (int field = 0; field < 3; field++) { /* to the device */
+		line = strchr(line + 1, ' ');
+		if (!line)
+			return true;
+	}
+	line = strchr(line + 1, ' ');
+	m->file = line && line[1] != '0';
+	m->stack = line && strstr(line, "[stack");
+	return true;
+}
+
+/* Finds the mapping of p, without allocating. False: not mapped, or no /proc. */
+static bool find_mapping(const void *p, struct mapping *m, bool *readable)
+{
+	char buf[4096 + 512];
+	size_t have = 0;
+	bool found = false;
+	*m = (struct mapping){ 0 };
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	*readable = fd >= 0;
+	if (fd < 0)
+		return false;
+	while (!found) {
+		ssize_t n = read(fd, buf + have, sizeof buf - 1 - have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+		buf[have] = 0;
+		char *line = buf, *end;
+		while (!found && (end = strchr(line, '\n'))) {
+			*end = 0;
+			found = parse_line(line, (uintptr_t)p, m);
+			line = end + 1;
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+		if (have == sizeof buf - 1) /* a line longer than any: drop it */
+			have = 0;
+	}
+	close(fd);
+	return found;
+}
+
+static bool in_arena(const void *p)
+{
+	struct hak_arena *a = hak_arena_of(p);
+	if (!a)
+		return false;
+	uint32_t g = hak_granule_of(p);
+	return g < atomic_load_explicit(&a->small_end, memory_order_relaxed) ||
+	       g >= atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+}
+
+/* True if p may be a block of the C library; else the fault has been reported. */
+static bool plausible(const void *p)
+{
+	struct mapping m;
+	bool readable;
+	uintptr_t v = (uintptr_t)p;
+	const char *fault = NULL;
+	if (v >= atomic_load_explicit(&known_from, memory_order_relaxed) &&
+	    v < atomic_load_explicit(&known_to, memory_order_relaxed))
+		return true;
+	if (in_arena(p))
+		fault = "not an allocated block (freed twice, or never allocated)";
+	else if (hak_own_contains(p))
+		fault = "not the start of a block";
+	else if (!find_mapping(p, &m, &readable))
+		fault = readable ? "address is not mapped" : NULL;
+	else if (m.stack)
+		fault = "address is on the stack";
+	else if (m.file)
+		fault = "address is in a mapped file";
+	else if (v & (HAK_MIN_ALIGN - 1))
+		fault = "misaligned address";
+	if (fault) {
+		hak_fault(fault, p, 0, 0);
+		return false;
+	}
+	if (readable) {
+		atomic_store_explicit(&known_from, m.from, memory_order_relaxed);
+		atomic_store_explicit(&known_to, m.to, memory_order_relaxed);
+	}
+	return true;
+}
+
+void hak_foreign_free(void *p)
+{
+	if (!plausible(p))
+		return;
+	/* relaxed: a counter */
+	atomic_fetch_add_explicit(&frees, 1, memory_order_relaxed);
+	if (__libc_free)
+		__libc_free(p);
+}
+
+size_t hak_foreign_usable_size(const void *p)
+{
+	size_t (*next)(void *) = (size_t (*)(void *))dlsym(RTLD_NEXT, "malloc_usable_size");
+	return next && plausible(p) ? next((void *)(uintptr_t)p) : 0;
+}
+
+void *hak_foreign_realloc(void *p, size_t bytes)
+{
+	if (!plausible(p))
+		return NULL;
+	size_t old = hak_foreign_usable_size(p);
+	void *q = hak_malloc(bytes);
+	if (q) {
+		memcpy(q, p, hak_min(old, bytes));
+		hak_foreign_free(p);
+	}
+	return q;
+}
+
+uint64_t hak_foreign_frees(void)
+{
+	return atomic_load_explicit(&frees, memory_order_relaxed);
+}

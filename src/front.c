@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* Allocate and free beyond the fast path (fast.h). All of it keeps errno. */
+#include "front.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "die.h"
+#include "fast.h"
+#include "foreign.h"
+#include "heap.h"
+#include "init.h"
+#include "l25/l25.h"
+#include "numa/huge.h"
+#include "reclaim.h"
+
+static _Atomic uint64_t spans, failed;
+
+void *hak_malloc(size_t bytes)
+{
+	void *p = hak_malloc_fast(bytes);
+	return hak_likely(p) ? p : hak_malloc_slow(bytes);
+}
+
+void hak_free(void *p)
+{
+	hak_free_fast(p);
+}
+
+/* ---- allocate, slowly ------------------------------------------------------------ */
+
+/* Bytes above the slab classes. */
+static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zero)
+{
+	void *p = NULL;
+	if (bytes > HAK_MAX_REQUEST)
+		return NULL;
+	if (bytes <= HAK_L25_MAX && align <= HAK_GRANULE)
+		p = hak_l25_run(h, bytes, zero);
+	if (!p)
+		p = hak_huge_alloc(bytes, hak_max(align, HAK_GRANULE), zero);
+	if (p)
+		atomic_fetch_add_explicit(&spans, 1, memory_order_relaxed); /* a counter */
+	return p;
+}
+
+static void *alloc_once(size_t bytes, size_t align, bool *zero)
+{
+	unsigned class = align <= HAK_MIN_ALIGN ?
+		(bytes <= HAK_SLAB_MAX ? hak_route_class(bytes) : HAK_CLASSES) :
+		hak_route_class_aligned(bytes, align);
+	bool transient;
+	void *p;
+	*zero = false;
+	struct hak_heap *h = hak_self(&transient);
+	if (!h)
+		return NULL;
+	if (class >= HAK_CLASSES) {
+		p = alloc_run(h, bytes, align, zero);
+	} else if (class < HAK_MAG_CLASSES && *h->mags[class].top) {
+		p = *h->mags[class].top--;
+	} else {
+		p = hak_heap_refill(h, class, zero);
+	}
+	if (transient)
+		hak_heap_park(h);
+	return p;
+}
+
+/* Any size and alignment; *zero: known to be zero. Keeps errno. */
+static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
+{
+	int err = errno;
+	void *p = alloc_once(bytes, align, zero);
+	if (!p && bytes <= HAK_MAX_REQUEST) {
+		/* before a request fails, everything EMPTY goes back */
+		hak_reclaim_all();
+		p = alloc_once(bytes, align, zero);
+	}
+	if (!p)
+		atomic_fetch_add_explicit(&failed, 1, memory_order_relaxed); /* a counter */
+	errno = err;
+	return p;
+}
+
+HAK_COLD void *hak_malloc_slow(size_t bytes)
+{
+	bool zero;
+	return alloc_slow(bytes, HAK_MIN_ALIGN, &zero);
+}
+
+void *hak_memalign(size_t align, size_t bytes)
+{
+	bool zero;
+	if (align <= HAK_MIN_ALIGN)
+		return hak_malloc(bytes);
+	return alloc_slow(bytes, align, &zero);
+}
+
+void *hak_calloc(size_t count, size_t bytes)
+{
+	size_t total;
+	bool zero = false;
+	void *p;
+	if (__builtin_mul_overflow(count, bytes, &total))
+		return NULL;
+	p = total <= HAK_POOL_MAX ? hak_malloc(total) : alloc_slow(total, HAK_MIN_ALIGN, &zero);
+	if (p && !zero)
+		memset(p, 0, total);
+	return p;
+}
+
+/* ---- free, slowly ---------------------------------------------------------------- */
+
+HAK_COLD void hak_free_full(void *p, struct hak_mag *m)
+{
+	struct hak_heap *h = hak_heap_self;
+	int err = errno;
+	hak_fork_check();
+	hak_heap_drain_push(h, (unsigned)(m - h->mags), p);
+	hak_reclaim_poke();
+	errno = err;
+}
+
+HAK_COLD void hak_free_misaligned(void *p, struct hak_mag *m)
+{
+	struct hak_heap *h = hak_heap_self;
+	hak_fault("not the start of a block", p, hak_classes[m - h->mags].stride, hak_heap_id(h));
+}
+
+HAK_COLD void hak_free_twice(void *p, struct hak_mag *m)
+{
+	struct hak_heap *h = hak_heap_self;
+	hak_fault("double free", p, hak_classes[m - h->mags].stride, hak_heap_id(h));
+}
+
+/* A run of granules that is one block: taken apart by whoever clears its first tag. */
+static void free_run(void *p)
+{
+	struct hak_arena *a = hak_arena_of(p);
+	uint32_t g = hak_granule_of(p), count = a->slabs[g].carved;
+	uint32_t span = HAK_CODE_SPAN;
+	if (((uintptr_t)p & (HAK_GRANULE - 1)) != 0) {
+		hak_fault("not the start of a block", p, (size_t)count * HAK_GRANULE, 0);
+		return;
+	}
+	/* acquire RUN: of two frees of one block only one gets past here */
+	if (!atomic_compare_exchange_strong_explicit(hak_tag_of(p), &span, 0, memory_order_acquire,
+						     memory_order_relaxed)) {
+		hak_fault("double free", p, 0, 0);
+		return;
+	}
+	hak_tags_set(a, g, count, 0, 0);
+	if (a->kind == HAK_ARENA_SPANS)
+		hak_huge_release(a, g, count);
+	else
+		hak_l25_run_release(a, g, count);
+	hak_reclaim_poke();
+}
+
+/* In our window, but not of this thread's magazines. */
+HAK_NOINLINE void hak_free_other(void *p, uint32_t tag)
+{
+	struct hak_heap *h = hak_heap_self;
+	uint32_t code = hak_tag_code(tag);
+	int err = errno;
+	if (code == HAK_CODE_SPAN) {
+		free_run(p);
+	} else if (tag == 0) {
+		hak_foreign_free(p);
+	} else if (code >= HAK_CODE(HAK_CLASSES)) {
+		hak_fault("not the start of a block", p, 0, 0);
+	} else {
+		unsigned class = code >> HAK_CODE_SHIFT;
+		const struct hak_class *c = &hak_classes[class];
+		hak_fork_check();
+		if (!hak_block_on_stride(p, c))
+			hak_fault("not the start of a block", p, c->stride, hak_tag_heap(tag));
+		else if (hak_tag_heap(tag) == hak_heap_id(h))
+			hak_heap_put(h, class, p);
+		else
+			hak_heap_remote_free(hak_self_if_any(), class, p);
+	}
+	errno = err;
+}
+
+/* Not in the first window: NULL, another window, an own mapping, or not ours. */
+HAK_COLD void hak_free_far(void *p)
+{
+	int err = errno;
+	_Atomic uint32_t *tag;
+	if (!p)
+		return;
+	tag = hak_tag_of(p);
+	if (tag) {
+		uint32_t value = atomic_load_explicit(tag, memory_order_relaxed);
+		hak_free_other(p, value);
+	} else if (!hak_own_free(p)) {
+		hak_foreign_free(p);
+	}
+	errno = err;
+}
+
+/* ---- sizes ----------------------------------------------------------------------- */
+
+/* What the block at p may hold; 0 if there is no block of ours at p. */
+static size_t block_size(const void *p)
+{
+	_Atomic uint32_t *t = hak_tag_of(p);
+	if (!t)
+		return hak_own_size(p);
+	uint32_t tag = atomic_load_explicit(t, memory_order_relaxed), code = hak_tag_code(tag);
+	if (code == HAK_CODE_SPAN && ((uintptr_t)p & (HAK_GRANULE - 1)) == 0)
+		return (size_t)hak_arena_of(p)->slabs[hak_granule_of(p)].carved * HAK_GRANULE;
+	if (!tag || code >= HAK_CODE(HAK_CLASSES))
+		return 0;
+	const struct hak_class *c = &hak_classes[code >> HAK_CODE_SHIFT];
+	return hak_block_on_stride(p, c) ? c->stride : 0;
+}
+
+size_t hak_usable_size(const void *p)
+{
+	return p ? block_size(p) : 0;
+}
+
+static void *move(void *p, size_t old, size_t bytes)
+{
+	void *q = hak_malloc(bytes);
+	if (q) {
+		memcpy(q, p, hak_min(old, bytes));
+		hak_free(p);
+	}
+	return q;
+}
+
+/* Blocks of whole granules: in place, or by moving page tables. */
+static void *resize_large(void *p, size_t old, size_t bytes)
+{
+	_Atomic uint32_t *t = hak_tag_of(p);
+	if (!t) {
+		if (bytes >= HAK_HUGE_OWN / 2 && bytes <= HAK_MAX_REQUEST)
+			return hak_own_resize(p, bytes);
+		return move(p, old, bytes);
+	}
+	struct hak_arena *a = hak_arena_of(p);
+	uint32_t g = hak_granule_of(p);
+	if (a->kind == HAK_ARENA_SPANS && bytes > HAK_L25_MAX && bytes < HAK_HUGE_OWN &&
+	    hak_huge_resize(a, g, (uint32_t)(old >> HAK_GRANULE_SHIFT),
+			    (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT)))
+		return p;
+	return move(p, old, bytes);
+}
+
+void *hak_realloc(void *p, size_t bytes)
+{
+	int err = errno;
+	void *q;
+	if (!p)
+		return hak_malloc(bytes);
+	size_t old = block_size(p);
+	if (!old)
+		return hak_foreign_realloc(p, bytes);
+	/* in place if the block fits and is not more than twice what is asked */
+	if (bytes <= old && (bytes >= old / 2 || old <= 64))
+		return p;
+	if (bytes > HAK_MAX_REQUEST)
+		return NULL;
+	q = old > HAK_SLAB_MAX ? resize_large(p, old, bytes) : move(p, old, bytes);
+	errno = err;
+	return q;
+}
+
+void hak_front_figures(struct hak_front_figures *f)
+{
+	f->spans = atomic_load_explicit(&spans, memory_order_relaxed);
+	f->failed = atomic_load_explicit(&failed, memory_order_relaxed);
+	f->foreign_frees = hak_foreign_frees();
+	f->l25_run_live = hak_l25_run_live();
+}

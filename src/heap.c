@@ -1,0 +1,737 @@
+/* SPDX-License-Identifier: MIT */
+/* Heaps: refill, drain, remote frees, parking. */
+#include "heap.h"
+
+#include <string.h>
+
+#include "die.h"
+#include "meta.h"
+#include "options.h"
+#include "sys/sys.h"
+
+#define CAP_FIRST 7u		     /* an array of 64 bytes */
+#define CAP_MOST 511u		     /* an array of 4 KiB */
+#define CAP_BYTES ((size_t)256 << 10) /* most that one magazine holds, from 8 blocks on */
+#define PENDING_BATCH 64u	     /* slabs collected in one slow path */
+#define BUDGET_ALL ((size_t)64 << 20) /* all heaps' magazines together, as long as ... */
+#define BUDGET_LEAST ((size_t)128 << 10) /* ... each may have this */
+#define CHUNK_HEAPS 1024u
+#define CHUNKS ((HAK_HEAP_MAX + CHUNK_HEAPS) / CHUNK_HEAPS)
+#define GROUPS 16u
+/* A heap's first slab of a class lies on small pages until the heap has refilled this
+ * often: a thread with a few blocks of many sizes, asleep, must not hold huge pages. */
+#define REFILLS_BEFORE_HUGE 256u
+#define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
+
+static void *const no_entry[1] = { NULL };
+#define NO_ENTRY ((void **)(uintptr_t)no_entry)
+
+struct hak_heap hak_heap_none = {
+	.mags = { [0 ... HAK_MAG_CLASSES - 1] = { .top = (void **)no_entry, .limit = (void **)no_entry } },
+	.tag = (HAK_HEAP_MAX + 1) << HAK_TAG_HEAP_SHIFT,
+	.lock = HAK_LOCK_INIT(HAK_RANK_HEAP),
+};
+HAK_TLS struct hak_heap *hak_heap_self = &hak_heap_none;
+
+/* ids; written under ids_lock */
+static struct hak_lock ids_lock = HAK_LOCK_INIT(HAK_RANK_IDS);
+static struct hak_heap *_Atomic *_Atomic chunks[CHUNKS];
+static _Atomic uint32_t heap_count;
+
+struct hak_heap *hak_heap_by_id(uint32_t id)
+{
+	if (id == 0 || id > HAK_HEAP_MAX)
+		return NULL;
+	/* acquire HEAP: its fields */
+	struct hak_heap *_Atomic *c = atomic_load_explicit(&chunks[id / CHUNK_HEAPS], memory_order_acquire);
+	return c ? atomic_load_explicit(&c[id % CHUNK_HEAPS], memory_order_acquire) : NULL; /* acquire HEAP */
+}
+
+uint32_t hak_heap_count(void)
+{
+	return atomic_load_explicit(&heap_count, memory_order_acquire); /* acquire HEAP */
+}
+
+static bool owns(const struct hak_heap *h, const struct hak_slab *s)
+{
+	/* relaxed: only the owner changes it */
+	return atomic_load_explicit(&s->owner, memory_order_relaxed) == hak_heap_id(h);
+}
+
+static struct hak_slab *slab_of(const void *p, const struct hak_class *c)
+{
+	struct hak_arena *a = hak_arena_of(p);
+	return &a->slabs[hak_granule_of((void *)((uintptr_t)p & ~(uintptr_t)c->mask))];
+}
+
+/* ---- the class's list of slabs with free blocks; oldest first -------------------- */
+
+static void list_append(struct hak_heap_class *k, struct hak_slab *s)
+{
+	s->available = true;
+	s->next = NULL;
+	s->prev = k->tail;
+	if (k->tail)
+		k->tail->next = s;
+	else
+		k->head = s;
+	k->tail = s;
+}
+
+static void list_remove(struct hak_heap_class *k, struct hak_slab *s)
+{
+	s->available = false;
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		k->head = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	else
+		k->tail = s->prev;
+	s->next = s->prev = NULL;
+}
+
+/* ---- slabs ---------------------------------------------------------------------- */
+
+/* Gives an EMPTY slab back to its node. It stays if it is queued: then it is looked at
+ * again when it is collected. */
+static void release_slab(struct hak_heap *h, struct hak_slab *s)
+{
+	const struct hak_class *c = hak_slab_class(s);
+	struct hak_heap_class *k = &h->classes[s->class];
+	struct hak_arena *a = hak_arena_of(s->base);
+	uint32_t granule = hak_granule_of(s->base);
+	if (!hak_slab_hold(s))
+		return;
+	list_remove(k, s);
+	k->slabs--;
+	k->nfree -= c->capacity;
+	h->slabs_released++;
+	hak_slab_fini(a, s);
+	hak_pool_release(a, granule, c->granules);
+}
+
+/* After blocks came back. One EMPTY slab a class stays: an allocation right after the
+ * last free must not make a slab again. */
+static void slab_got_free(struct hak_heap *h, struct hak_slab *s)
+{
+	struct hak_heap_class *k = &h->classes[s->class];
+	if (!s->available)
+		list_append(k, s);
+	if (s->nfree == hak_slab_class(s)->capacity && k->head != k->tail)
+		release_slab(h, s);
+}
+
+static void put_block(struct hak_heap *h, struct hak_slab *s, const struct hak_class *c, void *p)
+{
+	uint32_t i = hak_block_index(p, c);
+	if (i >= c->capacity) {
+		hak_fault("not the start of a block", p, c->stride, hak_heap_id(h));
+		return;
+	}
+	if (!hak_slab_put(s, i)) {
+		hak_fault("double free", p, c->stride, hak_heap_id(h));
+		return;
+	}
+	h->classes[s->class].nfree++;
+	slab_got_free(h, s);
+}
+
+static void collect_slab(struct hak_heap *h, struct hak_slab *s)
+{
+	uint32_t before = s->nfree;
+	if (!hak_slab_collect(s))
+		hak_fault("double free from another thread", s->base, hak_slab_class(s)->stride, hak_heap_id(h));
+	h->remote_in += s->nfree - before;
+	h->classes[s->class].nfree += s->nfree - before;
+	if (s->nfree)
+		slab_got_free(h, s);
+}
+
+/* Takes the whole pending stack, works off a bounded part, keeps the rest. */
+static void collect_pending(struct hak_heap *h, uint32_t most)
+{
+	/* relaxed: a slab pushed now is found next time */
+	if (!h->rest && atomic_load_explicit(&h->pending, memory_order_relaxed))
+		/* acquire REMOTE-PENDING: the links of the slabs taken */
+		h->rest = atomic_exchange_explicit(&h->pending, NULL, memory_order_acquire);
+	for (; h->rest && most; most--) {
+		struct hak_slab *s = h->rest;
+		h->rest = s->pending_next; /* before QUEUED is cleared: then it is not ours */
+		collect_slab(h, s);
+	}
+}
+
+static void near_note(struct hak_heap *h, const struct hak_run *run)
+{
+	uint32_t super = run->granule / HAK_SUPER_GRANULES;
+	for (uint32_t i = 0; i < HAK_NEAR; i++)
+		if (h->near[i].arena == run->arena && h->near[i].super == super)
+			return;
+	h->near[h->near_at].arena = run->arena;
+	h->near[h->near_at].super = super;
+	h->near_at = (h->near_at + 1) % HAK_NEAR;
+}
+
+static bool claim(struct hak_heap *h, unsigned class, struct hak_run *run)
+{
+	const struct hak_class *c = &hak_classes[class];
+	for (uint32_t i = 0; i < HAK_NEAR; i++)
+		if (h->near[i].arena && hak_pool_claim_near(h->near[i].arena, h->near[i].super, c->granules, run))
+			return true;
+	bool huge = (h->classes[class].slabs || h->refills >= REFILLS_BEFORE_HUGE) &&
+		    hak_node_wants_huge(h->node);
+	return hak_pool_claim(h->node, c->granules, true, huge, run);
+}
+
+/*
+ * Blocks freed to a heap whose thread sleeps wait on its pending stack for a refill that
+ * does not come. So who needs a slab first collects for a few other heaps of its node,
+ * by trylock; slabs that become EMPTY by it go to the node, where this claim finds them.
+ */
+static void rescue(struct hak_heap *h)
+{
+	static _Atomic uint32_t cursor;
+	uint32_t count = hak_heap_count(), looks = (uint32_t)hak_min(count, RESCUE_LOOKS);
+	/* relaxed: any order of looks will do */
+	uint32_t at = atomic_fetch_add_explicit(&cursor, looks, memory_order_relaxed);
+	for (uint32_t i = 0; i < looks; i++) {
+		struct hak_heap *o = hak_heap_by_id((at + i) % count + 1);
+		if (o == h || o->node != h->node || o->abandoned ||
+		    !atomic_load_explicit(&o->pending, memory_order_relaxed) || !hak_trylock(&o->lock))
+			continue;
+		collect_pending(o, PENDING_BATCH);
+		hak_unlock(&o->lock);
+	}
+}
+
+/*
+ * Takes the PARTIAL slabs of the class from one parked heap (stage 0.7). Both heaps'
+ * locks are held; the parked one by trylock, after it was popped off its list, so that
+ * no one else can wait for ours with it.
+ */
+static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
+
+static bool adopt(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_heap *from = hak_heap_unpark(h->node);
+	bool any = false;
+	if (!from)
+		return false;
+	if (hak_trylock(&from->lock)) {
+		/* what its thread had cached is free memory too, but only its slabs know */
+		struct hak_heap_class *fk = &from->classes[class];
+		collect_pending(from, PENDING_BATCH);
+		if (hak_heap_cached(from, class))
+			drain_locked(from, class, UINT32_MAX);
+		for (struct hak_slab *s = fk->head, *next; s; s = next) {
+			next = s->next;
+			if (!hak_slab_hold(s))
+				continue;
+			list_remove(fk, s);
+			fk->slabs--;
+			fk->nfree -= s->nfree;
+			/* relaxed: published by the clearing of QUEUED in collect */
+			atomic_store_explicit(&s->owner, hak_heap_id(h), memory_order_relaxed);
+			hak_tags_set(hak_arena_of(s->base), hak_granule_of(s->base), hak_slab_class(s)->granules,
+				     hak_tag(hak_heap_id(h), HAK_CODE(class)), hak_tag(hak_heap_id(h), HAK_CODE(class)));
+			k->slabs++;
+			k->nfree += s->nfree;
+			h->adopted++;
+			list_append(k, s);
+			collect_slab(h, s); /* clears QUEUED; frees that came meanwhile */
+			any = true;
+		}
+		hak_unlock(&from->lock);
+	}
+	hak_heap_park(from);
+	return any && k->head;
+}
+
+/* A slab of the class with free blocks, through the stages; NULL: no memory. */
+static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_run run;
+	if (k->head) {
+		h->stages[HAK_STAGE_OWN]++;
+		return k->head;
+	}
+	while (h->rest) {
+		collect_pending(h, PENDING_BATCH);
+		if (k->head) {
+			h->stages[HAK_STAGE_OWN]++;
+			return k->head;
+		}
+	}
+	h->slab_requests++;
+	/* relaxed: a hint */
+	if (__atomic_load_n(&hak_nodes[h->node].parked, __ATOMIC_RELAXED) && adopt(h, class)) {
+		h->stages[HAK_STAGE_ADOPTED]++;
+		return k->head;
+	}
+	rescue(h);
+	if (!claim(h, class, &run))
+		return NULL;
+	if (!hak_slab_init(run.arena, run.granule, class, hak_heap_id(h), run.zero)) {
+		hak_pool_release(run.arena, run.granule, hak_classes[class].granules);
+		return NULL;
+	}
+	near_note(h, &run);
+	h->stages[run.stage]++;
+	struct hak_slab *s = &run.arena->slabs[run.granule];
+	k->slabs++;
+	k->nfree += hak_classes[class].capacity;
+	list_append(k, s);
+	return s;
+}
+
+/* ---- magazines ------------------------------------------------------------------ */
+
+uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
+{
+	if (class >= HAK_MAG_CLASSES || !h->classes[class].entries)
+		return 0;
+	return (uint32_t)(h->mags[class].top - h->classes[class].entries);
+}
+
+static size_t budget(void)
+{
+	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
+	return hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
+}
+
+/* Makes the array, or doubles it. The magazine keeps what it holds. */
+static void grow_magazine(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_mag *m = &h->mags[class];
+	size_t stride = hak_classes[class].stride;
+	uint32_t most = (uint32_t)hak_min(CAP_MOST, hak_max(CAP_FIRST, CAP_BYTES / stride));
+	uint32_t cap = k->entries ? k->cap * 2 + 1 : CAP_FIRST;
+	if (k->entries && (cap > most || h->mag_bytes + (cap - k->cap) * stride > budget()))
+		return;
+	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
+	if (!e)
+		return;
+	uint32_t n = hak_heap_cached(h, class);
+	if (n)
+		memcpy(e + 1, k->entries + 1, n * sizeof *e);
+	void **old = k->entries;
+	uint32_t old_cap = k->cap;
+	k->entries = e;
+	k->cap = cap;
+	h->mag_bytes += (cap - (old ? old_cap : 0)) * stride;
+	m->top = e + n;
+	/* relaxed: others only lower it, to hasten a drain */
+	atomic_store_explicit(&m->limit, e + cap, memory_order_relaxed);
+	if (old)
+		hak_meta_free(old, (old_cap + 1) * sizeof *e);
+}
+
+static void *take_l25(struct hak_heap *h, unsigned class, bool *fresh)
+{
+	struct hak_slab *s = find_slab(h, class);
+	void *p, **end = &p + 1;
+	if (!s)
+		return NULL;
+	uint32_t carved = s->carved;
+	hak_slab_take(s, 1, &end);
+	if (fresh)
+		*fresh = s->zero && s->carved != carved;
+	h->classes[class].nfree--;
+	h->classes[class].quiet = 0;
+	if (!s->nfree)
+		list_remove(&h->classes[class], s);
+	return p;
+}
+
+static void *refill_locked(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_mag *m = &h->mags[class];
+	void *one, **end;
+	h->refills++;
+	grow_magazine(h, class);
+	if (!k->entries) { /* no memory for an array: one block at a time */
+		struct hak_slab *s = find_slab(h, class);
+		if (!s)
+			return NULL;
+		end = &one + 1;
+		hak_slab_take(s, 1, &end);
+		k->nfree--;
+		if (!s->nfree)
+			list_remove(k, s);
+		return one;
+	}
+	uint32_t want = k->cap / 2 + 1, left = want;
+	void **first = k->entries + 1;
+	end = first + want;
+	while (left) {
+		/* the first slab whatever it costs, more only if they are at hand */
+		struct hak_slab *s = left == want || k->head ? find_slab(h, class) : NULL;
+		if (!s)
+			break;
+		uint32_t n = hak_slab_take(s, left, &end);
+		k->nfree -= n;
+		left -= n;
+		if (!s->nfree)
+			list_remove(k, s);
+	}
+	if (left == want)
+		return NULL;
+	if (left)
+		memmove(first, first + left, (want - left) * sizeof *first);
+	k->quiet = 0;
+	/* the first block goes out, so the top is one below it */
+	m->top = k->entries + (want - left) - 1;
+	return m->top[1];
+}
+
+void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
+{
+	if (fresh)
+		*fresh = false;
+	hak_heap_flush(h);
+	hak_lock(&h->lock);
+	if (h->rest || atomic_load_explicit(&h->pending, memory_order_relaxed))
+		collect_pending(h, PENDING_BATCH);
+	void *p = class < HAK_MAG_CLASSES ? refill_locked(h, class) : take_l25(h, class, fresh);
+	hak_unlock(&h->lock);
+	return p;
+}
+
+/* Returns the magazine's oldest n entries to their slabs. */
+static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_mag *m = &h->mags[class];
+	const struct hak_class *c = &hak_classes[class];
+	uint32_t have = hak_heap_cached(h, class);
+	n = (uint32_t)hak_min(n, have);
+	h->drains++;
+	for (uint32_t i = 1; i <= n; i++) {
+		void *p = k->entries[i];
+		struct hak_slab *s = slab_of(p, c);
+		if (HAK_DEBUG && !owns(h, s))
+			hak_die("magazine: block of another heap", p);
+		put_block(h, s, c, p);
+	}
+	memmove(k->entries + 1, k->entries + 1 + n, (have - n) * sizeof(void *));
+	m->top = k->entries + (have - n);
+	atomic_store_explicit(&m->limit, k->entries + k->cap, memory_order_relaxed);
+}
+
+void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	hak_heap_flush(h);
+	hak_lock(&h->lock);
+	if (h->rest || atomic_load_explicit(&h->pending, memory_order_relaxed))
+		collect_pending(h, PENDING_BATCH);
+	uint32_t cap = k->cap;
+	grow_magazine(h, class);
+	if (!k->entries) {
+		put_block(h, slab_of(p, &hak_classes[class]), &hak_classes[class], p);
+		hak_unlock(&h->lock);
+		return;
+	}
+	if (k->cap == cap)
+		drain_locked(h, class, k->cap / 2 + 1);
+	struct hak_mag *m = &h->mags[class];
+	m->top[1] = p;
+	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
+	m->top++;
+	hak_unlock(&h->lock);
+}
+
+void hak_heap_put(struct hak_heap *h, unsigned class, void *p)
+{
+	const struct hak_class *c = &hak_classes[class];
+	hak_lock(&h->lock);
+	put_block(h, slab_of(p, c), c, p);
+	hak_unlock(&h->lock);
+}
+
+/* ---- remote frees ---------------------------------------------------------------- */
+
+static void push_pending(struct hak_slab *s)
+{
+	/* relaxed: we set QUEUED, so the owner cannot change; REMOTE-OWNER was acquired */
+	struct hak_heap *o = hak_heap_by_id(atomic_load_explicit(&s->owner, memory_order_relaxed));
+	struct hak_slab *top = atomic_load_explicit(&o->pending, memory_order_relaxed);
+	do {
+		s->pending_next = top;
+		/* release REMOTE-PENDING: our link. No ABA: the taker exchanges the whole stack */
+	} while (!atomic_compare_exchange_weak_explicit(&o->pending, &top, s, memory_order_release,
+							memory_order_relaxed));
+}
+
+static void send_home(struct hak_slab *s, uint32_t word, uint64_t bits)
+{
+	uint64_t twice = hak_slab_remote_set(s, word, bits);
+	if (twice) {
+		const struct hak_class *c = hak_slab_class(s);
+		uint32_t i = word * 64 + (uint32_t)__builtin_ctzll(twice);
+		hak_fault("double free", s->base + (size_t)i * c->stride, c->stride,
+			  atomic_load_explicit(&s->owner, memory_order_relaxed));
+	}
+	if (hak_slab_queue(s))
+		push_pending(s);
+}
+
+struct group {
+	struct hak_slab *slab;
+	uint64_t bits;
+	uint32_t word;
+};
+
+/* Frees of one bitmap word become one atomic operation. */
+static void flush_locked(struct hak_heap *h)
+{
+	struct group groups[GROUPS];
+	memset(groups, 0, sizeof groups);
+	for (uint32_t i = 0; i < h->remote_count; i++) {
+		void *p = h->remote[i];
+		/* the owner may have changed, the class cannot: the block is still out */
+		_Atomic uint32_t *tag = hak_tag_of(p);
+		uint32_t value = atomic_load_explicit(tag, memory_order_relaxed);
+		uint32_t code = hak_tag_code(value);
+		if (!value || code >= HAK_CODE(HAK_CLASSES)) {
+			hak_fault("double free", p, 0, 0);
+			continue;
+		}
+		const struct hak_class *c = &hak_classes[code >> HAK_CODE_SHIFT];
+		struct hak_slab *s = slab_of(p, c);
+		uint32_t index = hak_block_index(p, c);
+		if (index >= c->capacity) {
+			hak_fault("not the start of a block", p, c->stride, 0);
+			continue;
+		}
+		uint64_t bit = (uint64_t)1 << (index & 63);
+		struct group *g = &groups[((uintptr_t)s / sizeof *s + index / 64) % GROUPS];
+		if (g->slab == s && g->word == index / 64) {
+			if (g->bits & bit)
+				hak_fault("double free", p, c->stride, 0);
+			g->bits |= bit;
+			continue;
+		}
+		if (g->slab)
+			send_home(g->slab, g->word, g->bits);
+		*g = (struct group){ s, bit, index / 64 };
+	}
+	for (uint32_t i = 0; i < GROUPS; i++)
+		if (groups[i].slab)
+			send_home(groups[i].slab, groups[i].word, groups[i].bits);
+	h->remote_out += h->remote_count;
+	h->remote_flushes++;
+	h->remote_count = 0;
+	h->remote_bytes = 0;
+}
+
+void hak_heap_flush(struct hak_heap *h)
+{
+	if (!h->remote_count)
+		return;
+	hak_lock(&h->lock);
+	flush_locked(h);
+	hak_unlock(&h->lock);
+}
+
+void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p)
+{
+	const struct hak_class *c = &hak_classes[class];
+	uint32_t index = hak_block_index(p, c);
+	if (index >= c->capacity) {
+		hak_fault("not the start of a block", p, c->stride, 0);
+		return;
+	}
+	if (h == &hak_heap_none || c->stride > HAK_REMOTE_STRIDE) {
+		send_home(slab_of(p, c), index / 64, (uint64_t)1 << (index & 63));
+		if (h != &hak_heap_none)
+			h->remote_out++;
+		return;
+	}
+	h->remote[h->remote_count] = p;
+	atomic_signal_fence(memory_order_release); /* as for magazines */
+	h->remote_count++;
+	h->remote_bytes += c->stride;
+	if (h->remote_count == HAK_REMOTE_BLOCKS || h->remote_bytes >= HAK_REMOTE_BYTES)
+		hak_heap_flush(h);
+}
+
+/* ---- emptying -------------------------------------------------------------------- */
+
+static void release_empty_locked(struct hak_heap *h, uint32_t quiet)
+{
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		struct hak_heap_class *k = &h->classes[c];
+		if (k->slabs && k->quiet++ < quiet)
+			continue;
+		for (struct hak_slab *s = k->head, *next; s; s = next) {
+			next = s->next;
+			if (s->nfree == hak_classes[c].capacity)
+				release_slab(h, s);
+		}
+	}
+}
+
+void hak_heap_empty(struct hak_heap *h)
+{
+	hak_lock(&h->lock);
+	flush_locked(h);
+	collect_pending(h, UINT32_MAX);
+	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++)
+		if (hak_heap_cached(h, c))
+			drain_locked(h, c, UINT32_MAX);
+	collect_pending(h, UINT32_MAX);
+	release_empty_locked(h, 0);
+	hak_unlock(&h->lock);
+}
+
+void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
+{
+	if (h->abandoned || !hak_trylock(&h->lock))
+		return;
+	collect_pending(h, UINT32_MAX);
+	release_empty_locked(h, quiet);
+	hak_unlock(&h->lock);
+}
+
+/* ---- parking --------------------------------------------------------------------- */
+
+static struct hak_heap *heap_new(unsigned node)
+{
+	struct hak_heap *h = hak_meta_alloc(sizeof *h);
+	if (!h)
+		return NULL;
+	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++) {
+		h->mags[c].top = NO_ENTRY;
+		atomic_init(&h->mags[c].limit, NO_ENTRY);
+		h->mags[c].inverse = hak_classes[c].inverse;
+		h->mags[c].mask = hak_classes[c].mask;
+	}
+	h->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
+	h->node = node;
+	hak_lock(&ids_lock);
+	/* relaxed: written under the lock */
+	uint32_t id = atomic_load_explicit(&heap_count, memory_order_relaxed) + 1;
+	struct hak_heap *_Atomic *chunk = id > HAK_HEAP_MAX ? NULL :
+		atomic_load_explicit(&chunks[id / CHUNK_HEAPS], memory_order_relaxed);
+	if (!chunk && id <= HAK_HEAP_MAX) {
+		chunk = hak_meta_alloc(CHUNK_HEAPS * sizeof *chunk);
+		if (chunk)
+			/* release HEAP */
+			atomic_store_explicit(&chunks[id / CHUNK_HEAPS], chunk, memory_order_release);
+	}
+	if (chunk) {
+		h->tag = hak_tag(id, 0);
+		atomic_store_explicit(&chunk[id % CHUNK_HEAPS], h, memory_order_release); /* release HEAP */
+		atomic_store_explicit(&heap_count, id, memory_order_release); /* release HEAP */
+	}
+	hak_unlock(&ids_lock);
+	if (chunk)
+		return h;
+	hak_meta_free(h, sizeof *h);
+	return NULL;
+}
+
+struct hak_heap *hak_heap_unpark(unsigned node)
+{
+	struct hak_node *n = &hak_nodes[node];
+	if (!__atomic_load_n(&n->parked, __ATOMIC_RELAXED)) /* a hint */
+		return NULL;
+	hak_lock(&n->park_lock);
+	struct hak_heap *h = n->parked;
+	if (h) {
+		__atomic_store_n(&n->parked, h->park_next, __ATOMIC_RELAXED);
+		h->parked = false;
+	}
+	hak_unlock(&n->park_lock);
+	return h;
+}
+
+struct hak_heap *hak_heap_acquire(unsigned node)
+{
+	struct hak_heap *h = hak_heap_unpark(node);
+	return h ? h : heap_new(node);
+}
+
+void hak_heap_park(struct hak_heap *h)
+{
+	struct hak_node *n = &hak_nodes[h->node];
+	hak_lock(&n->park_lock);
+	h->park_next = n->parked;
+	h->parked = true;
+	__atomic_store_n(&n->parked, h, __ATOMIC_RELAXED); /* racy readers take it as a hint */
+	hak_unlock(&n->park_lock);
+}
+
+/* ---- fork ------------------------------------------------------------------------ */
+
+void hak_heap_fork_prepare(void)
+{
+	hak_lock(&ids_lock);
+	for (uint32_t id = 1; id <= hak_heap_count(); id++)
+		hak_lock(&hak_heap_by_id(id)->lock);
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		hak_lock(&hak_nodes[i].park_lock);
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		hak_lock(&hak_nodes[i].lock);
+}
+
+void hak_heap_fork_parent(void)
+{
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		hak_unlock(&hak_nodes[i].lock);
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		hak_unlock(&hak_nodes[i].park_lock);
+	for (uint32_t id = hak_heap_count(); id >= 1; id--)
+		hak_unlock(&hak_heap_by_id(id)->lock);
+	hak_unlock(&ids_lock);
+}
+
+static void park_vanished(struct hak_heap *self)
+{
+	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
+		struct hak_heap *h = hak_heap_by_id(id);
+		if (h != self && !h->parked && !h->abandoned)
+			hak_heap_park(h);
+	}
+}
+
+void hak_heap_fork_child(struct hak_heap *self)
+{
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		hak_lock_reset(&hak_nodes[i].lock);
+		hak_lock_reset(&hak_nodes[i].park_lock);
+	}
+	for (uint32_t id = hak_heap_count(); id >= 1; id--)
+		hak_lock_reset(&hak_heap_by_id(id)->lock);
+	hak_lock_reset(&ids_lock);
+	park_vanished(self);
+}
+
+void hak_heap_fork_raw(struct hak_heap *self)
+{
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		struct hak_node *n = &hak_nodes[i];
+		if (atomic_load_explicit(&n->park_lock.state, memory_order_relaxed)) {
+			/* the list may be half changed: leave its heaps, start anew */
+			n->park_lock.state = 0;
+			n->parked = NULL;
+		}
+		n->lock.state = 0; /* growth: at worst a step that was mapped is not opened */
+	}
+	ids_lock.state = 0;
+	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
+		struct hak_heap *h = hak_heap_by_id(id);
+		if (h && h != self && atomic_load_explicit(&h->lock.state, memory_order_relaxed))
+			h->abandoned = true;
+		else if (h)
+			h->lock.state = 0;
+	}
+	park_vanished(self);
+}

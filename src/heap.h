@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A thread's heap: magazines, the slabs it owns, blocks on their way to other heaps.
+ *
+ *   own   written by the owner without a lock (fast path)
+ *   lock  written under the heap's lock: once a batch, so without contention
+ *   any   any thread, atomically
+ *
+ * A heap is never freed; a tag names one for life. When its thread ends it is parked
+ * whole, in O(1), on its node, and the next thread there takes it. Threads before
+ * their first allocation and after their end have the static empty heap, whose
+ * magazines are empty and full at once, so the fast path need not know.
+ */
+#ifndef HAK_HEAP_H
+#define HAK_HEAP_H
+
+#include "base.h"
+#include "lock.h"
+#include "numa/node.h"
+#include "route.h"
+#include "slab.h"
+
+#define HAK_REMOTE_BLOCKS 64u
+#define HAK_REMOTE_BYTES ((size_t)64 << 10)
+#define HAK_REMOTE_STRIDE 2048u /* larger blocks go home at once */
+#define HAK_NEAR 4u
+
+/*
+ * A LIFO array of free blocks. entry[0] is NULL, so an empty magazine's top reads
+ * NULL. A push stores the entry before the top, a pop moves the top only: whatever
+ * point a vanished thread stopped at (fork), entries up to the top are blocks.
+ */
+struct hak_mag {
+	void **top;		 /* own: the last entry */
+	void **_Atomic limit;	 /* own; others may lower it: at this top the magazine is full */
+	uint64_t inverse;	 /* immutable: of the class, for the stride check */
+	uint32_t mask;		 /* immutable: slab size - 1 */
+	uint32_t pad_;
+};
+_Static_assert(sizeof(struct hak_mag) == (1u << HAK_CODE_SHIFT), "a class code is a magazine's offset");
+
+/* lock */
+struct hak_heap_class {
+	struct hak_slab *head, *tail; /* slabs with free blocks */
+	void **entries;		      /* the magazine's array; NULL: none yet */
+	uint32_t cap;		      /* its entries beyond the NULL one */
+	uint32_t slabs;
+	uint32_t nfree; /* free blocks in those slabs */
+	uint32_t quiet; /* reclaimer's passes since the class was last refilled */
+};
+
+#define HAK_HEAP_COUNTERS(X)                                                                       \
+	X(refills) X(drains) X(remote_out) X(remote_flushes) X(remote_in) X(slab_requests)         \
+	X(slabs_released) X(adopted)
+
+struct hak_heap {
+	struct hak_mag mags[HAK_MAG_CLASSES]; /* own; first: its offset is the class code */
+	uint32_t tag;			      /* immutable: hak_tag(id, 0) */
+
+	/* own */
+	uint32_t remote_count;
+	size_t remote_bytes;
+	void *remote[HAK_REMOTE_BLOCKS];
+
+	/* any */
+	struct hak_slab *_Atomic pending HAK_ALIGNED(HAK_CACHELINE); /* slabs with remote frees */
+
+	struct hak_lock lock HAK_ALIGNED(HAK_CACHELINE);
+	/* lock */
+	struct hak_slab *rest; /* taken from pending, not yet collected; QUEUED */
+	uint32_t node;
+	bool parked;	/* under the node's park lock */
+	bool abandoned; /* its state was cut off by a raw fork: never used again */
+	size_t mag_bytes; /* what its magazines may hold */
+	struct {
+		struct hak_arena *arena;
+		uint32_t super;
+	} near[HAK_NEAR]; /* SuperSlabs claimed from last */
+	uint32_t near_at;
+	struct hak_heap *park_next; /* under the node's park lock */
+	uint64_t stages[HAK_STAGES];
+#define X(name) uint64_t name;
+	HAK_HEAP_COUNTERS(X)
+#undef X
+	struct hak_heap_class classes[HAK_CLASSES];
+};
+
+extern HAK_TLS struct hak_heap *hak_heap_self;
+extern struct hak_heap hak_heap_none; /* the static empty heap */
+
+static inline uint32_t hak_heap_id(const struct hak_heap *h)
+{
+	return hak_tag_heap(h->tag);
+}
+
+/* Heap number id, 1 .. hak_heap_count(). NULL beyond. */
+struct hak_heap *hak_heap_by_id(uint32_t id);
+uint32_t hak_heap_count(void);
+
+/* A heap for the calling thread: a parked one of the node, or a new one. NULL if
+ * there is no memory. */
+struct hak_heap *hak_heap_acquire(unsigned node);
+
+/* Gives a heap back for the next thread. O(1). The caller uses it no more. */
+void hak_heap_park(struct hak_heap *h);
+
+/* Fills the class's magazine and takes a block; for l25 classes just takes one.
+ * *fresh, unless NULL: the block is known to be zero. NULL if there is no memory. */
+void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh);
+
+/* The magazine is full: half of it goes to its slabs, then p is pushed. */
+void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p);
+
+/* A block of another heap, checked to be on stride: buffered, or sent home at once. */
+void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
+
+/* A block of one of our own slabs without a magazine (l25). */
+void hak_heap_put(struct hak_heap *h, unsigned class, void *p);
+
+/* Sends home what the heap holds for others. */
+void hak_heap_flush(struct hak_heap *h);
+
+/* Returns all cached blocks to their slabs and EMPTY slabs to the node. Own, or popped
+ * off the park list. */
+void hak_heap_empty(struct hak_heap *h);
+
+/* Reclaimer: releases EMPTY slabs that were not used for `quiet` passes; trylock. */
+void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet);
+
+/* Pops a parked heap of the node, or NULL; it belongs to the caller until parked. */
+struct hak_heap *hak_heap_unpark(unsigned node);
+
+/* Blocks of the class that are in the heap's magazine; racy unless own. */
+uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class);
+
+/* fork: all heaps' locks in order of id. In the child all heaps but `self` are parked. */
+void hak_heap_fork_prepare(void);
+void hak_heap_fork_parent(void);
+void hak_heap_fork_child(struct hak_heap *self);
+/* The child of a fork that ran no handlers: heaps cut off in mid-change are abandoned. */
+void hak_heap_fork_raw(struct hak_heap *self);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* Start-up, thread exit, fork. */
+#include "init.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "heap.h"
+#include "meta.h"
+#include "numa/huge.h"
+#include "options.h"
+#include "reclaim.h"
+#include "stats.h"
+#include "sys/sys.h"
+
+#define FREES_BEFORE_HEAP 16u /* a thread that only frees gets a heap to buffer them */
+#define AWAY_LIMIT 2u	      /* slow paths on another node before the heap is changed */
+
+enum thread_state { THREAD_NEW, THREAD_LIVE, THREAD_ENDED };
+
+static HAK_TLS enum thread_state state;
+static HAK_TLS uint32_t frees, away;
+
+static struct hak_lock init_lock = HAK_LOCK_INIT(HAK_RANK_FORK);
+static _Atomic bool started;
+static pthread_key_t key;
+/* a word that a fork's child finds zeroed (MADV_WIPEONFORK); NULL where there is none */
+static _Atomic uint32_t *not_forked;
+
+static void thread_end(void *arg)
+{
+	struct hak_heap *h = hak_heap_self;
+	(void)arg;
+	state = THREAD_ENDED;
+	hak_heap_self = &hak_heap_none;
+	if (h == &hak_heap_none)
+		return;
+	hak_heap_flush(h);
+	hak_heap_park(h);
+}
+
+static bool start(void)
+{
+	/* acquire START */
+	if (atomic_load_explicit(&started, memory_order_acquire))
+		return true;
+	hak_lock(&init_lock);
+	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
+		if (!hak_arena_init() || pthread_key_create(&key, thread_end)) {
+			hak_unlock(&init_lock);
+			return false;
+		}
+		_Atomic uint32_t *word = hak_sys_map(HAK_PAGE);
+		if (word && hak_sys.madvise((void *)word, HAK_PAGE, MADV_WIPEONFORK) == 0) {
+			*word = 1;
+			not_forked = word;
+		} else if (word) {
+			hak_sys.munmap((void *)word, HAK_PAGE);
+		}
+		/* release START */
+		atomic_store_explicit(&started, true, memory_order_release);
+	}
+	hak_unlock(&init_lock);
+	return true;
+}
+
+static HAK_COLD void fork_raw(void)
+{
+	*not_forked = 1;
+	init_lock.state = 0;
+	hak_reclaim_lock.state = 0;
+	hak_huge_lock.state = 0;
+	hak_arena_lock.state = 0;
+	hak_meta_fork_raw();
+	hak_heap_fork_raw(hak_heap_self);
+	hak_reclaim_forked();
+}
+
+void hak_fork_check(void)
+{
+	/* relaxed: set before the thread that reads it existed */
+	if (hak_unlikely(not_forked && !atomic_load_explicit(not_forked, memory_order_relaxed)))
+		fork_raw();
+}
+
+static struct hak_heap *attach(void)
+{
+	struct hak_heap *h = hak_heap_acquire(hak_node_here());
+	if (!h)
+		return NULL;
+	/* before setspecific, which may allocate */
+	hak_heap_self = h;
+	state = THREAD_LIVE;
+	/* without memory for the key's value the heap is lost at the thread's end, no more */
+	pthread_setspecific(key, h);
+	return h;
+}
+
+/* The thread runs on another node for the second time: its heap stays on the old one. */
+static struct hak_heap *migrate(struct hak_heap *h)
+{
+	if (++away < AWAY_LIMIT)
+		return h;
+	away = 0;
+	struct hak_heap *other = hak_heap_acquire(hak_node_here());
+	if (!other)
+		return h;
+	hak_heap_self = other;
+	hak_heap_flush(h);
+	hak_heap_park(h);
+	return other;
+}
+
+struct hak_heap *hak_self(bool *transient)
+{
+	struct hak_heap *h = hak_heap_self;
+	*transient = false;
+	hak_fork_check();
+	if (h != &hak_heap_none) {
+		if (hak_likely(hak_node_here() == h->node))
+			return h;
+		return migrate(h);
+	}
+	if (!start())
+		return NULL;
+	if (state != THREAD_ENDED)
+		return attach();
+	*transient = true;
+	return hak_heap_acquire(hak_node_here());
+}
+
+struct hak_heap *hak_self_if_any(void)
+{
+	if (hak_heap_self == &hak_heap_none && state == THREAD_NEW && ++frees > FREES_BEFORE_HEAP)
+		attach();
+	return hak_heap_self;
+}
+
+/* ---- fork ------------------------------------------------------------------------ */
+
+static void fork_prepare(void)
+{
+	hak_lock(&init_lock);
+	hak_lock(&hak_reclaim_lock);
+	hak_heap_fork_prepare();
+	hak_lock(&hak_huge_lock);
+	hak_lock(&hak_arena_lock);
+	hak_lock(&hak_meta_lock);
+}
+
+static void fork_parent(void)
+{
+	hak_unlock(&hak_meta_lock);
+	hak_unlock(&hak_arena_lock);
+	hak_unlock(&hak_huge_lock);
+	hak_heap_fork_parent();
+	hak_unlock(&hak_reclaim_lock);
+	hak_unlock(&init_lock);
+}
+
+static void fork_child(void)
+{
+	if (not_forked)
+		*not_forked = 1;
+	hak_lock_reset(&hak_meta_lock);
+	hak_lock_reset(&hak_arena_lock);
+	hak_lock_reset(&hak_huge_lock);
+	hak_heap_fork_child(hak_heap_self);
+	hak_lock_reset(&hak_reclaim_lock);
+	hak_lock_reset(&init_lock);
+	hak_reclaim_forked();
+}
+
+/* ---- process --------------------------------------------------------------------- */
+
+__attribute__((constructor)) static void library_start(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+	hak_options_read(envp);
+	hak_stats_start();
+	start();
+	pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+__attribute__((destructor)) static void library_end(void)
+{
+	hak_stats_exit();
+}

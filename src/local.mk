@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+# core: everything but libc's names, so that unit tests keep their own malloc.
+noinst_LTLIBRARIES += libhakmem_core.la
+libhakmem_core_la_SOURCES = \
+	%D%/base.h %D%/fast.h \
+	%D%/route.c %D%/route.h \
+	%D%/front.c %D%/front.h \
+	%D%/heap.c %D%/heap.h \
+	%D%/slab.c %D%/slab.h \
+	%D%/init.c %D%/init.h \
+	%D%/foreign.c %D%/foreign.h \
+	%D%/meta.c %D%/meta.h \
+	%D%/reclaim.c %D%/reclaim.h \
+	%D%/options.c %D%/options.h %D%/options.def \
+	%D%/stats.c %D%/stats.h \
+	%D%/lock.c %D%/lock.h \
+	%D%/die.c %D%/die.h
+
+include %D%/sys/local.mk
+include %D%/numa/local.mk
+include %D%/tiny/local.mk
+include %D%/pool/local.mk
+include %D%/l25/local.mk
+include %D%/topo/local.mk
+
+lib_LTLIBRARIES += libhakmem.la
+libhakmem_la_SOURCES = %D%/interpose.c %D%/cxx.c
+libhakmem_la_LIBADD = libhakmem_core.la
+# Never unloaded: blocks outlive any dlclose. All symbols bound at load: no lazy binding,
+# and so no look-up, inside malloc.
+libhakmem_la_LDFLAGS = -version-info 0:0:0 -no-undefined \
+	-Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete -Wl,--version-script=$(top_srcdir)/hakmem.map
+libhakmem_la_DEPENDENCIES = libhakmem_core.la hakmem.map

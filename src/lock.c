@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* The waiting side of locks, and the debug build's check of their order. */
+#include "lock.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "die.h"
+
+#define SPINS 64 /* about 1 us: most holders are a batch of blocks away from done */
+
+HAK_COLD void hak_lock_wait(struct hak_lock *lock)
+{
+	for (int i = 0; i < SPINS; i++) {
+		uint32_t free = 0;
+		__builtin_ia32_pause();
+		/* relaxed: only a hint when to try */
+		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
+		    /* acquire LOCK */
+		    atomic_compare_exchange_strong_explicit(&lock->state, &free, 1,
+							    memory_order_acquire, memory_order_relaxed))
+			return;
+	}
+	/* acquire LOCK */
+	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0)
+		syscall(SYS_futex, &lock->state, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+HAK_COLD void hak_lock_wake(struct hak_lock *lock)
+{
+	syscall(SYS_futex, &lock->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void hak_lock_reset(struct hak_lock *lock)
+{
+	hak_lock_forget(lock);
+	/* relaxed: the child has one thread */
+	atomic_store_explicit(&lock->state, 0, memory_order_relaxed);
+}
+
+#if HAK_DEBUG
+/* How many locks of each rank this thread holds. */
+static HAK_TLS uint32_t held[HAK_RANK_META + 1];
+
+void hak_lock_order(const struct hak_lock *lock, bool blocking)
+{
+	/* under fork's lock all heaps are taken, by id: the one place with two of a rank */
+	if (blocking)
+		for (uint32_t r = lock->rank + (held[HAK_RANK_FORK] != 0); r <= HAK_RANK_META; r++)
+			if (held[r])
+				hak_die("lock order: rank taken below one held", lock);
+	held[lock->rank]++;
+}
+
+void hak_lock_forget(const struct hak_lock *lock)
+{
+	held[lock->rank]--;
+}
+#endif

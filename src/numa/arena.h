@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Address space: windows of arena slots, arenas, and the tag of every granule.
+ *
+ *   window  | slot | slot | slot | ...                 1 GiB each; a slot costs nothing
+ *   arena   [ small-page zone -> ....... <- huge zone ]    two mappings, grown in steps
+ *   tags    one 32-bit word a granule, for a whole window in one array
+ *
+ * tag       bits 31..12 owner heap, bits 11..0 code (route.h); 0: not allocated
+ *
+ * An arena's metadata (struct hak_arena and its slabs) is a mapping of its own
+ * between two guard granules; it is found by arithmetic from a block's address and
+ * never unmapped.
+ *
+ * Departure from the first design, measured: tags stood in each arena behind a
+ * table with a byte a slot; one flat array for a window costs 6 instructions less
+ * in free (doc/design.md).
+ */
+#ifndef HAK_ARENA_H
+#define HAK_ARENA_H
+
+#include "base.h"
+#include "lock.h"
+#include "slab.h"
+
+#define HAK_TAG_HEAP_SHIFT 12
+#define HAK_TAG_CODE_MASK 0xfffu
+#define HAK_CODE_SPAN 0xf00u	  /* first granule of a run that is one block */
+#define HAK_CODE_SPAN_REST 0xf20u /* its other granules */
+#define HAK_HEAP_MAX ((1u << 20) - 2) /* ids 1 .. HAK_HEAP_MAX */
+
+static inline uint32_t hak_tag(uint32_t heap, uint32_t code)
+{
+	return heap << HAK_TAG_HEAP_SHIFT | code;
+}
+static inline uint32_t hak_tag_heap(uint32_t tag)
+{
+	return tag >> HAK_TAG_HEAP_SHIFT;
+}
+static inline uint32_t hak_tag_code(uint32_t tag)
+{
+	return tag & HAK_TAG_CODE_MASK;
+}
+
+enum hak_arena_kind {
+	HAK_ARENA_SLABS, /* slabs and runs of up to 1 MiB; bound to its node */
+	HAK_ARENA_SPANS, /* huge blocks; no policy: first touch decides */
+};
+
+#define HAK_WORD_EMPTY(word) ((uint32_t)(word))
+#define HAK_WORD_UNUSED(word) ((uint32_t)((word) >> 32))
+#define HAK_WORD(empty, unused) ((uint64_t)(empty) | (uint64_t)(unused) << 32)
+
+struct hak_arena {
+	/* immutable after creation */
+	char *base;
+	uint32_t slot;
+	uint16_t node;
+	uint16_t kind;
+	struct hak_arena *next; /* of the node (or of the span arenas), older ones */
+
+	/* under the node's lock (span arenas: the huge lock); read racily by searches */
+	_Atomic uint32_t small_end;  /* granules: the small-page zone is [0, small_end) */
+	_Atomic uint32_t huge_start; /* granules: the huge zone is [huge_start, all) */
+	bool small_full, huge_full;  /* another mapping is in the way */
+
+	/* any thread; granules EMPTY or UNUSED, a hint for searches */
+	_Atomic int32_t available;
+
+	/*
+	 * A SuperSlab's granules: low half EMPTY (free, contents old), high half UNUSED
+	 * (free, known zero). Whoever clears a bit by CAS owns the granule; the owner
+	 * alone sets it again. Any thread.
+	 */
+	_Atomic uint64_t super[HAK_ARENA_SUPERS];
+
+	/* reclaimer only: EMPTY bits as it last saw them */
+	uint32_t seen[HAK_ARENA_SUPERS];
+
+	struct hak_slab slabs[HAK_ARENA_GRANULES]; /* by first granule */
+};
+
+struct hak_window {
+	uintptr_t base;	  /* immutable once published, as all below */
+	size_t granules;  /* published last; 0: no window yet */
+	_Atomic uint32_t *tags;
+	struct hak_arena *_Atomic *arenas; /* by slot */
+};
+
+/* The fast path knows the first window only; the others are for the day it is full. */
+#define HAK_WINDOWS 8
+extern struct hak_window hak_windows[HAK_WINDOWS];
+extern struct hak_lock hak_arena_lock; /* for fork */
+
+/* Makes the first window. False if there is no memory for its tags. */
+bool hak_arena_init(void);
+
+/* A new arena whose first `granules` granules are mapped, not yet available; NULL if
+ * there is neither a slot nor memory. Caller holds the lock its list is under. */
+struct hak_arena *hak_arena_new(unsigned node, enum hak_arena_kind kind, uint32_t granules);
+
+/* Maps [granule, granule + count) of the arena's slot. 0 or an errno: EEXIST if
+ * something else is mapped there, ENOMEM. */
+int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, bool huge);
+
+/* Applies the zone's advice, policy and name to the first granules of a new arena. */
+void hak_arena_adopt_first(struct hak_arena *arena, uint32_t granules);
+
+/* The tag of p's granule, or NULL if p is in no window. */
+static inline _Atomic uint32_t *hak_tag_of(const void *p)
+{
+	for (int i = 0; i < HAK_WINDOWS && hak_windows[i].granules; i++) {
+		size_t g = ((uintptr_t)p - hak_windows[i].base) >> HAK_GRANULE_SHIFT;
+		if (g < hak_windows[i].granules)
+			return &hak_windows[i].tags[g];
+	}
+	return NULL;
+}
+
+/* The arena of an address that lies in one; NULL elsewhere. */
+static inline struct hak_arena *hak_arena_of(const void *p)
+{
+	for (int i = 0; i < HAK_WINDOWS && hak_windows[i].granules; i++) {
+		size_t slot = ((uintptr_t)p - hak_windows[i].base) >> HAK_ARENA_SHIFT;
+		if (slot < hak_windows[i].granules / HAK_ARENA_GRANULES)
+			/* acquire ARENA: its fields, written before it was published */
+			return atomic_load_explicit(&hak_windows[i].arenas[slot], memory_order_acquire);
+	}
+	return NULL;
+}
+
+static inline uint32_t hak_granule_of(const void *p)
+{
+	return ((uintptr_t)p >> HAK_GRANULE_SHIFT) & (HAK_ARENA_GRANULES - 1);
+}
+
+/* Sets the tags of granules [granule, granule + count) of an arena. */
+void hak_tags_set(struct hak_arena *arena, uint32_t granule, uint32_t count, uint32_t first, uint32_t rest);
+
+/* Bytes mapped for windows and arenas' metadata. */
+size_t hak_arena_meta_mapped(void);
+
+/* Calls visit for each arena, oldest window first. Any thread. */
+void hak_arena_each(void (*visit)(struct hak_arena *arena, void *arg), void *arg);
+
+#endif

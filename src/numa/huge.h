@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks above 1 MiB. Up to 64 MiB they are runs of granules in span arenas, which
+ * carry no memory policy: the first thread to touch a page decides where it lies.
+ * From 64 MiB on each is a mapping of its own, found through a table.
+ *
+ * All functions take the huge lock; the kernel's slow calls are made without it.
+ */
+#ifndef HAK_HUGE_H
+#define HAK_HUGE_H
+
+#include "base.h"
+#include "lock.h"
+#include "numa/arena.h"
+
+/* A block of at least `bytes`, aligned to `align` (a power of two, at least a granule).
+ * *zero: it is known to be zero. NULL if there is no memory. */
+void *hak_huge_alloc(size_t bytes, size_t align, bool *zero);
+
+/* Frees a run of a span arena; its tags are clear already. */
+void hak_huge_release(struct hak_arena *arena, uint32_t granule, uint32_t count);
+
+/* Grows or shrinks a run in place. */
+bool hak_huge_resize(struct hak_arena *arena, uint32_t granule, uint32_t old_count, uint32_t count);
+
+/* Own mappings: bytes of the one that starts at p, 0 if none does. */
+size_t hak_own_size(const void *p);
+/* False: no own mapping starts at p. */
+bool hak_own_free(void *p);
+/* The block at its new size, moved if need be; NULL if there is no memory. */
+void *hak_own_resize(void *p, size_t bytes);
+/* True if p lies inside an own mapping. */
+bool hak_own_contains(const void *p);
+
+struct hak_huge_figures {
+	size_t span_mapped, span_live, own_mapped; /* bytes */
+	size_t own_blocks;
+};
+void hak_huge_figures(struct hak_huge_figures *f);
+
+extern struct hak_lock hak_huge_lock; /* for fork and the reclaimer */
+extern struct hak_arena *hak_span_arenas; /* under it */
+
+#endif

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+libhakmem_core_la_SOURCES += \
+	%D%/arena.c %D%/arena.h \
+	%D%/node.c %D%/node.h \
+	%D%/pool.c \
+	%D%/huge.c %D%/huge.h

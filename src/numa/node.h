@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Nodes: where a thread runs, which memory is whose, and each node's pool of granules
+ * that no heap owns.
+ *
+ * The pool is the SuperSlab words of the node's arenas: no list, so nothing to lose.
+ * A claim looks for the densest SuperSlab that has room (so that others become wholly
+ * EMPTY), EMPTY granules before UNUSED ones, and takes its bits by CAS. Growth alone
+ * takes the node's lock.
+ */
+#ifndef HAK_NODE_H
+#define HAK_NODE_H
+
+#include "base.h"
+#include "lock.h"
+#include "numa/arena.h"
+
+#define HAK_NODES 128u
+
+struct hak_heap;
+
+struct hak_node {
+	struct hak_lock lock;			 /* growth */
+	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
+	_Atomic uint64_t live_bytes;		 /* claimed granules */
+	_Atomic uint64_t mapped_bytes;		 /* slab arenas, both zones */
+	_Atomic uint64_t supers;		 /* SuperSlabs in use */
+	struct hak_lock park_lock;
+	struct hak_heap *parked; /* under park_lock */
+} HAK_ALIGNED(HAK_CACHELINE);
+
+extern struct hak_node hak_nodes[HAK_NODES];
+extern _Atomic uint32_t hak_node_count; /* nodes with memory; 0: not asked yet */
+extern _Atomic uint64_t hak_node_binds, hak_node_bind_failures;
+
+/* The node of the CPU this thread is on; 0 where the kernel does not say. */
+unsigned hak_node_here(void);
+
+/* Prefers `node` for the range, if there are several, the option is on and neither
+ * thread nor program has a policy of its own. Never fails: first touch remains. */
+void hak_node_bind(unsigned node, void *p, size_t bytes);
+
+enum hak_stage {
+	HAK_STAGE_OWN,	   /* 0    a slab of the heap with room */
+	HAK_STAGE_NEAR,	   /* 0.5  EMPTY granules of a SuperSlab the heap used last */
+	HAK_STAGE_ADOPTED, /* 0.7  a PARTIAL slab of a parked heap */
+	HAK_STAGE_EMPTY,   /* 1    EMPTY granules of the node */
+	HAK_STAGE_UNUSED,  /* 2    UNUSED granules */
+	HAK_STAGE_NEW,	   /* 3    a SuperSlab that had no live granule */
+	HAK_STAGES
+};
+
+struct hak_run {
+	struct hak_arena *arena;
+	uint32_t granule;
+	bool zero; /* known to be zero */
+	enum hak_stage stage;
+};
+
+/*
+ * Claims `count` granules in a row within one SuperSlab of the node, aligned to their
+ * size if `aligned` (count is then a power of two). Prefers the huge zone or the
+ * small-page zone; falls back to the other and then to other nodes before it fails.
+ */
+bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, struct hak_run *run);
+
+/* Claims EMPTY granules of the given SuperSlab only. */
+bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, struct hak_run *run);
+
+/* Gives granules back as EMPTY; their tags are clear. */
+void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count);
+
+/* True if the node's live memory is beyond the option's limit and huge pages exist. */
+bool hak_node_wants_huge(unsigned node);
+
+/* First granule of a fitting run in a mask, or -1. */
+int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned);
+
+#endif

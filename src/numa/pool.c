@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A node's pool of granules: searching, claiming and releasing (models/superslab.pml),
+ * and growth of its arenas.
+ */
+#include <errno.h>
+
+#include "numa/node.h"
+#include "options.h"
+#include "reclaim.h"
+
+#define STEP_SMALL_MIN 4u   /* granules: 256 KiB */
+#define STEP_SMALL_MAX 1024u /* 64 MiB */
+#define STEP_HUGE_MIN 1u    /* SuperSlabs */
+#define STEP_HUGE_MAX 32u   /* 64 MiB */
+
+int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned)
+{
+	/* after each round a set bit begins a run of `have` set bits */
+	for (uint32_t have = 1; have < count;) {
+		uint32_t s = (uint32_t)hak_min(have, count - have);
+		mask &= mask >> s;
+		have += s;
+	}
+	if (aligned && count > 1)
+		mask &= count == 32 ? 1u : UINT32_MAX / ((1u << count) - 1);
+	return mask ? __builtin_ctz(mask) : -1;
+}
+
+static uint32_t run_mask(uint32_t count, uint32_t at)
+{
+	return (count == 32 ? UINT32_MAX : (1u << count) - 1) << at;
+}
+
+/* Takes a run out of the word; on success *zero tells whether all of it was UNUSED. */
+static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t mask, bool *zero)
+{
+	uint64_t taken = HAK_WORD(mask, mask);
+	/* acquire POOL: the last owner's writes to the granules' metadata are before ours */
+	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~taken,
+						     memory_order_acquire, memory_order_relaxed))
+		return false;
+	*zero = (HAK_WORD_UNUSED(word) & mask) == mask;
+	int32_t count = __builtin_popcount(mask);
+	atomic_fetch_sub_explicit(&a->available, count, memory_order_relaxed); /* a hint */
+	struct hak_node *n = &hak_nodes[a->node];
+	atomic_fetch_add_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
+	if ((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX)
+		atomic_fetch_add_explicit(&n->supers, 1, memory_order_relaxed);
+	return true;
+}
+
+struct best {
+	struct hak_arena *arena;
+	uint64_t word;
+	uint32_t super, at;
+	unsigned score;
+};
+
+/* Looks through the SuperSlabs [from, to) of the arena for the densest with room. */
+static void search(struct hak_arena *a, uint32_t from, uint32_t to, uint32_t count, bool aligned,
+		   struct best *best)
+{
+	for (uint32_t s = from; s < to; s++) {
+		/* relaxed: the CAS that claims decides */
+		uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
+		uint32_t empty = HAK_WORD_EMPTY(word), all = empty | HAK_WORD_UNUSED(word);
+		if (!all)
+			continue;
+		unsigned score = (unsigned)__builtin_popcount(all);
+		int at = empty ? hak_mask_fit(empty, count, aligned) : -1;
+		if (at < 0) {
+			at = hak_mask_fit(all, count, aligned);
+			if (at < 0)
+				continue;
+			score += 64;
+		}
+		if (score < best->score) {
+			*best = (struct best){ a, word, s, (uint32_t)at, score };
+			if (score == count)
+				return; /* an EMPTY run that fills its SuperSlab */
+		}
+	}
+}
+
+static bool claim_existing(struct hak_node *node, uint32_t count, bool aligned, bool huge, struct hak_run *run)
+{
+	for (;;) {
+		struct best best = { .score = UINT32_MAX };
+		/* acquire ARENAS: the newest arena's fields */
+		struct hak_arena *a = atomic_load_explicit(&node->arenas, memory_order_acquire);
+		for (; a; a = a->next) {
+			/* relaxed: both may be stale, which costs a look or a growth */
+			if (atomic_load_explicit(&a->available, memory_order_relaxed) < (int32_t)count)
+				continue;
+			uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
+			uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
+			if (huge)
+				search(a, start, HAK_ARENA_SUPERS, count, aligned, &best);
+			else
+				search(a, 0, end, count, aligned, &best);
+		}
+		if (!best.arena)
+			return false;
+		if (!take(best.arena, best.super, best.word, run_mask(count, best.at), &run->zero))
+			continue; /* someone else was faster: look again */
+		uint32_t all = HAK_WORD_EMPTY(best.word) | HAK_WORD_UNUSED(best.word);
+		run->arena = best.arena;
+		run->granule = best.super * 32 + best.at;
+		run->stage = best.score < 64 ? HAK_STAGE_EMPTY :
+			     all == UINT32_MAX ? HAK_STAGE_NEW : HAK_STAGE_UNUSED;
+		return true;
+	}
+}
+
+/* Opens granules [from, from + count) of a new mapping for claims. */
+static void open_granules(struct hak_arena *a, uint32_t from, uint32_t count)
+{
+	struct hak_node *node = &hak_nodes[a->node];
+	atomic_fetch_add_explicit(&node->mapped_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
+	for (uint32_t g = from; g < from + count;) {
+		uint32_t n = (uint32_t)hak_min(32 - g % 32, from + count - g);
+		/* release POOL: the mapping is there */
+		atomic_fetch_or_explicit(&a->super[g / 32], HAK_WORD(0, run_mask(n, g % 32)), memory_order_release);
+		g += n;
+	}
+	atomic_fetch_add_explicit(&a->available, (int32_t)count, memory_order_relaxed);
+}
+
+/* How many granules the small zone must grow by to hold the run. */
+static uint32_t small_need(uint32_t end, uint32_t count, bool aligned)
+{
+	uint32_t at = aligned ? (uint32_t)hak_align_up(end, count) : end;
+	if (at / 32 != (at + count - 1) / 32) /* a run stays within a SuperSlab */
+		at = (uint32_t)hak_align_up(at, 32);
+	return at + count - end;
+}
+
+static bool grow_small_locked(struct hak_arena *a, uint32_t count, bool aligned)
+{
+	uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
+	uint32_t limit = atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+	uint32_t need = small_need(end, count, aligned);
+	if (a->small_full || end + need > limit)
+		return false;
+	/* doubling: few mappings to make, and never more unused than used */
+	uint32_t step = (uint32_t)hak_min(hak_max(end, STEP_SMALL_MIN), STEP_SMALL_MAX);
+	step = (uint32_t)hak_min(hak_max(step, need), limit - end);
+	int err = hak_arena_map(a, end, step, false);
+	if (err && step > need) {
+		step = need;
+		err = hak_arena_map(a, end, step, false);
+	}
+	if (err) {
+		a->small_full = err == EEXIST;
+		return false;
+	}
+	atomic_store_explicit(&a->small_end, end + step, memory_order_relaxed);
+	open_granules(a, end, step);
+	return true;
+}
+
+static bool grow_huge_locked(struct hak_arena *a)
+{
+	uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
+	uint32_t low = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
+	if (a->huge_full || start <= low)
+		return false;
+	uint32_t step = (uint32_t)hak_min(hak_max(HAK_ARENA_SUPERS - start, STEP_HUGE_MIN), STEP_HUGE_MAX);
+	step = (uint32_t)hak_min(step, start - low);
+	int err = hak_arena_map(a, (start - step) * 32, step * 32, true);
+	if (err && step > 1) {
+		step = 1;
+		err = hak_arena_map(a, (start - step) * 32, step * 32, true);
+	}
+	if (err) {
+		a->huge_full = err == EEXIST;
+		return false;
+	}
+	atomic_store_explicit(&a->huge_start, (start - step) * 32, memory_order_relaxed);
+	open_granules(a, (start - step) * 32, step * 32);
+	return true;
+}
+
+static bool grow_locked(struct hak_node *node, uint32_t count, bool aligned, bool huge)
+{
+	struct hak_arena *head = atomic_load_explicit(&node->arenas, memory_order_relaxed);
+	for (struct hak_arena *a = head; a; a = a->next)
+		if (huge ? grow_huge_locked(a) : grow_small_locked(a, count, aligned))
+			return true;
+	uint32_t first = huge ? STEP_SMALL_MIN : (uint32_t)hak_max(STEP_SMALL_MIN, small_need(0, count, aligned));
+	struct hak_arena *a = hak_arena_new((unsigned)(node - hak_nodes), HAK_ARENA_SLABS, first);
+	if (!a)
+		return false;
+	/* the first step was mapped as the slot's proof; the zone's rules as for the others */
+	hak_arena_adopt_first(a, first);
+	atomic_store_explicit(&a->small_end, first, memory_order_relaxed);
+	a->next = head;
+	open_granules(a, 0, first);
+	/* release ARENAS: its fields */
+	atomic_store_explicit(&node->arenas, a, memory_order_release);
+	return huge ? grow_huge_locked(a) : true;
+}
+
+static bool claim_on(unsigned id, uint32_t count, bool aligned, bool huge, struct hak_run *run)
+{
+	struct hak_node *node = &hak_nodes[id];
+	if (claim_existing(node, count, aligned, huge, run))
+		return true;
+	hak_lock(&node->lock);
+	/* another thread may have grown the node while this one waited */
+	bool ok = claim_existing(node, count, aligned, huge, run);
+	while (!ok && grow_locked(node, count, aligned, huge))
+		ok = claim_existing(node, count, aligned, huge, run);
+	hak_unlock(&node->lock);
+	return ok;
+}
+
+bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, struct hak_run *run)
+{
+	if (claim_on(node, count, aligned, huge, run) || claim_on(node, count, aligned, !huge, run))
+		return true;
+	/* address space or map count is gone: what other nodes still hold */
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		if (i != node && (claim_existing(&hak_nodes[i], count, aligned, false, run) ||
+				  claim_existing(&hak_nodes[i], count, aligned, true, run)))
+			return true;
+	return false;
+}
+
+bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, struct hak_run *run)
+{
+	uint64_t word = atomic_load_explicit(&arena->super[super], memory_order_relaxed);
+	int at = hak_mask_fit(HAK_WORD_EMPTY(word), count, true);
+	/* a wholly EMPTY SuperSlab is left to be released */
+	if (at < 0 || (HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX ||
+	    !take(arena, super, word, run_mask(count, (uint32_t)at), &run->zero))
+		return false;
+	run->arena = arena;
+	run->granule = super * 32 + (uint32_t)at;
+	run->stage = HAK_STAGE_NEAR;
+	return true;
+}
+
+void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
+{
+	struct hak_node *n = &hak_nodes[arena->node];
+	uint32_t mask = run_mask(count, granule % 32);
+	/* release POOL: our writes to the granules' metadata are before the next owner's */
+	uint64_t word = atomic_fetch_or_explicit(&arena->super[granule / 32], HAK_WORD(mask, 0), memory_order_release) |
+			HAK_WORD(mask, 0);
+	atomic_fetch_add_explicit(&arena->available, (int32_t)count, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
+	if ((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX)
+		atomic_fetch_sub_explicit(&n->supers, 1, memory_order_relaxed);
+	hak_reclaim_note((size_t)count * HAK_GRANULE);
+}
+
+bool hak_node_wants_huge(unsigned node)
+{
+	return hak_option_get(HAK_OPT_thp) &&
+	       /* relaxed: a threshold */
+	       atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed) >=
+		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Giving memory back. EMPTY granules that stay EMPTY over two ticks of half the decay
+ * time go to the kernel: in a huge zone only whole SuperSlabs (a part would lower RSS
+ * and free nothing until the kernel splits the page), in small-page zones any granule.
+ *
+ * A range is taken out of the pool by the same CAS as a claim, so it belongs to the
+ * reclaimer until it is put back as UNUSED, or as EMPTY if the kernel refused.
+ */
+#include "reclaim.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "heap.h"
+#include "numa/huge.h"
+#include "numa/node.h"
+#include "options.h"
+#include "sys/sys.h"
+
+#define START_BYTES ((uint64_t)64 << 20) /* EMPTY bytes that start it in one thread */
+#define START_BYTES_THREADS ((uint64_t)2 << 20)
+#define QUIET_PASSES 2u
+
+struct hak_lock hak_reclaim_lock = HAK_LOCK_INIT(HAK_RANK_RECLAIM);
+static _Atomic uint64_t noted;	  /* bytes that became EMPTY since the last pass */
+static _Atomic uint64_t released; /* bytes */
+static _Atomic uint32_t running;  /* 0 no, 1 yes, 2 refused by the system */
+static _Atomic uint32_t wake;	  /* futex: passes asked for */
+
+void hak_reclaim_note(size_t bytes)
+{
+	/* relaxed: a counter; its first byte after a pass ends an idle reclaimer's sleep */
+	if (atomic_fetch_add_explicit(&noted, bytes, memory_order_relaxed) == 0 &&
+	    atomic_load_explicit(&running, memory_order_relaxed) == 1) {
+		atomic_fetch_add_explicit(&wake, 1, memory_order_relaxed);
+		syscall(SYS_futex, &wake, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	}
+}
+
+/* Gives [granule, granule + 32-bit mask) runs back; the bits are ours. */
+static void give_back(struct hak_arena *a, uint32_t super, uint32_t mask)
+{
+	while (mask) {
+		uint32_t at = (uint32_t)__builtin_ctz(mask);
+		uint32_t n = ~(mask >> at) ? (uint32_t)__builtin_ctz(~(mask >> at)) : 32;
+		uint32_t run = (n == 32 ? UINT32_MAX : (1u << n) - 1) << at;
+		char *p = a->base + ((size_t)super * 32 + at) * HAK_GRANULE;
+		size_t bytes = (size_t)n * HAK_GRANULE;
+		bool ok = hak_sys.madvise(p, bytes, MADV_DONTNEED) == 0;
+		/* release POOL: the pages are gone before the granules are UNUSED */
+		atomic_fetch_or_explicit(&a->super[super], ok ? HAK_WORD(0, run) : HAK_WORD(run, 0),
+					 memory_order_release);
+		atomic_fetch_add_explicit(&a->available, (int32_t)n, memory_order_relaxed);
+		if (ok)
+			atomic_fetch_add_explicit(&released, bytes, memory_order_relaxed);
+		mask &= ~run;
+	}
+}
+
+/* One SuperSlab: what was EMPTY at the last look and still is, or (now) all that is. */
+static bool visit_super(struct hak_arena *a, uint32_t super, bool now)
+{
+	/* relaxed: the CAS decides */
+	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
+	uint32_t empty = HAK_WORD_EMPTY(word);
+	uint32_t victims = now ? empty : empty & a->seen[super];
+	/* in SuperSlabs on huge pages all or nothing */
+	bool huge = a->kind == HAK_ARENA_SPANS ||
+		    super >= atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
+	if (huge && (victims != empty || (empty | HAK_WORD_UNUSED(word)) != UINT32_MAX))
+		victims = 0;
+	a->seen[super] = empty;
+	if (!victims)
+		return empty != 0;
+	/* whole huge pages: their UNUSED granules go along, they are resident as well */
+	uint32_t take = huge ? UINT32_MAX : victims;
+	/* acquire POOL */
+	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~HAK_WORD(take, take),
+						     memory_order_acquire, memory_order_relaxed))
+		return true;
+	atomic_fetch_sub_explicit(&a->available, __builtin_popcount(take), memory_order_relaxed);
+	a->seen[super] = 0;
+	give_back(a, super, take);
+	return true;
+}
+
+struct pass {
+	bool now, busy;
+};
+
+static void visit_arena(struct hak_arena *a, void *arg)
+{
+	struct pass *pass = arg;
+	uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
+	uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
+	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
+		if (s >= end && s < start)
+			continue;
+		if (a->kind == HAK_ARENA_SPANS) {
+			/* its words change under the huge lock, which is held for the length
+			 * of one madvise at most */
+			hak_lock(&hak_huge_lock);
+			pass->busy |= visit_super(a, s, pass->now);
+			hak_unlock(&hak_huge_lock);
+		} else {
+			pass->busy |= visit_super(a, s, pass->now);
+		}
+	}
+}
+
+/* Parked heaps give up all they cache; live ones the EMPTY slabs they do not use. */
+static void visit_heaps(bool now)
+{
+	uint32_t count = hak_heap_count();
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		struct hak_heap *all = NULL, *h;
+		while ((h = hak_heap_unpark(i))) {
+			hak_heap_empty(h);
+			h->park_next = all;
+			all = h;
+		}
+		while ((h = all)) {
+			all = h->park_next;
+			hak_heap_park(h);
+		}
+	}
+	for (uint32_t id = 1; id <= count; id++)
+		hak_heap_release_empty(hak_heap_by_id(id), now ? 0 : QUIET_PASSES);
+}
+
+/* True: something may become due later. */
+static bool pass_locked(bool now)
+{
+	struct pass pass = { .now = now };
+	atomic_store_explicit(&noted, 0, memory_order_relaxed);
+	visit_heaps(now);
+	hak_arena_each(visit_arena, &pass);
+	return pass.busy;
+}
+
+size_t hak_reclaim_all(void)
+{
+	uint64_t before = atomic_load_explicit(&released, memory_order_relaxed);
+	hak_lock(&hak_reclaim_lock);
+	pass_locked(true);
+	hak_unlock(&hak_reclaim_lock);
+	return (size_t)(atomic_load_explicit(&released, memory_order_relaxed) - before);
+}
+
+static void *reclaimer(void *arg)
+{
+	bool busy = true;
+	(void)arg;
+	pthread_setname_np(pthread_self(), "hakmem-reclaim");
+	for (uint32_t idle = 0;; idle = busy ? 0 : idle + 1) {
+		long tick = hak_option_get(HAK_OPT_decay_ms) / 2;
+		struct timespec ts = { tick / 1000, tick % 1000 * 1000000 };
+		/* EMPTY slabs of quiet heaps become due some passes after the last free;
+		 * after that the thread sleeps until something is freed */
+		uint32_t seen = atomic_load_explicit(&wake, memory_order_relaxed);
+		if (idle > QUIET_PASSES + 1 && !atomic_load_explicit(&noted, memory_order_relaxed))
+			syscall(SYS_futex, &wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+		nanosleep(&ts, NULL);
+		hak_lock(&hak_reclaim_lock);
+		busy = pass_locked(false);
+		hak_unlock(&hak_reclaim_lock);
+	}
+	return NULL;
+}
+
+static bool threaded(void)
+{
+	/* relaxed: a hint; parked heaps count, which is as well */
+	return hak_heap_count() > 1;
+}
+
+void hak_reclaim_poke(void)
+{
+	uint32_t stopped = 0;
+	/* relaxed: thresholds */
+	if (hak_likely(atomic_load_explicit(&running, memory_order_relaxed)) || !hak_option_get(HAK_OPT_reclaim) ||
+	    atomic_load_explicit(&noted, memory_order_relaxed) < (threaded() ? START_BYTES_THREADS : START_BYTES))
+		return;
+	if (atomic_compare_exchange_strong_explicit(&running, &stopped, 1, memory_order_relaxed,
+						    memory_order_relaxed) &&
+	    hak_sys.thread_start(reclaimer, NULL))
+		atomic_store_explicit(&running, 2, memory_order_relaxed);
+}
+
+void hak_reclaim_forked(void)
+{
+	/* relaxed: the child has one thread */
+	atomic_store_explicit(&running, 0, memory_order_relaxed);
+}
+
+uint64_t hak_reclaim_released(void)
+{
+	return atomic_load_explicit(&released, memory_order_relaxed);
+}
+
+bool hak_reclaim_running(void)
+{
+	return atomic_load_explicit(&running, memory_order_relaxed) == 1;
+}

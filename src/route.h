@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Size -> tier and class. The only place that knows the tiers' limits.
+ *
+ *   tiny   up to 2 KiB            magazines, slabs of 64 KiB
+ *   pool   up to 52 KiB           magazines, slabs of 64 to 512 KiB
+ *   l25    up to 256 KiB          slabs of 512 KiB to 2 MiB, no magazines
+ *          up to 1 MiB            runs of granules of a SuperSlab
+ *   huge   up to 64 MiB           runs of granules of a span arena (numa/huge.c)
+ *          above                  a mapping of its own
+ *
+ * Classes are numbered by stride over all tiers. A class is named in a tag and
+ * in the size table by its number times 32, the size of a magazine, so that the
+ * fast path adds it to the heap's address without a shift.
+ */
+#ifndef HAK_ROUTE_H
+#define HAK_ROUTE_H
+
+#include "base.h"
+
+enum hak_tier { HAK_TIER_TINY, HAK_TIER_POOL, HAK_TIER_L25, HAK_TIER_HUGE, HAK_TIERS };
+
+#define CLASS(below, stride, granules) HAK_CLASS_##stride,
+enum {
+#include "tiny/classes.def"
+	HAK_TINY_END_,
+	HAK_TINY_LAST_ = HAK_TINY_END_ - 1,
+#include "pool/classes.def"
+	HAK_POOL_END_,
+	HAK_POOL_LAST_ = HAK_POOL_END_ - 1,
+#include "l25/classes.def"
+	HAK_CLASSES
+};
+#undef CLASS
+
+#define HAK_TINY_CLASSES HAK_TINY_END_
+#define HAK_MAG_CLASSES HAK_POOL_END_ /* tiny and pool: those with magazines */
+
+#define HAK_TINY_MAX ((size_t)2048)
+#define HAK_POOL_MAX ((size_t)53248)
+#define HAK_SLAB_MAX ((size_t)262144) /* largest block that lies in a slab with others */
+#define HAK_L25_MAX ((size_t)1 << 20)
+#define HAK_HUGE_OWN ((size_t)64 << 20) /* from here on a mapping of its own */
+
+#define HAK_CODE_SHIFT 5 /* class number -> code */
+#define HAK_CODE(class) ((uint32_t)(class) << HAK_CODE_SHIFT)
+
+/*
+ * stride    bytes from block to block, a multiple of 16
+ * mask      slab size - 1
+ * inverse   ceil(2^64 / stride): offset / stride is the high word of offset *
+ *           inverse, and the low word is below inverse iff stride divides offset
+ *           (Lemire, Kaser, Kurz: Faster remainder by direct computation, 2019)
+ */
+struct hak_class {
+	uint32_t stride;
+	uint32_t mask;
+	uint64_t inverse;
+	uint32_t capacity; /* blocks a slab */
+	uint16_t granules;
+	uint16_t words; /* 64-bit words of a bitmap */
+};
+
+extern const struct hak_class hak_classes[HAK_CLASSES];
+
+/* Code of the class for a request of up to HAK_POOL_MAX bytes, by 16 bytes. */
+extern const uint16_t hak_size_code[HAK_POOL_MAX / 16 + 1];
+
+/* Class of a request of up to HAK_SLAB_MAX bytes. */
+unsigned hak_route_class(size_t bytes);
+
+/* Smallest class for `bytes` whose blocks are all aligned to `align` (a power of
+ * two up to a granule); HAK_CLASSES if there is none. */
+unsigned hak_route_class_aligned(size_t bytes, size_t align);
+
+enum hak_tier hak_route_tier(unsigned class);
+
+/* What a request of this size gets, in bytes: stride, or whole granules. */
+size_t hak_route_good_size(size_t bytes);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Snapshot, table and JSON. Printing uses a fixed buffer on the stack and write(2):
+ * it runs in destructors and must not allocate.
+ */
+#include "stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "die.h"
+#include "front.h"
+#include "hakmem/hakmem.h"
+#include "heap.h"
+#include "meta.h"
+#include "numa/huge.h"
+#include "numa/node.h"
+#include "options.h"
+#include "reclaim.h"
+#include "sys/sys.h"
+
+#define TEXT_BYTES 32768
+#define PATH_BYTES 512
+
+_Atomic uint64_t hak_stats_faults;
+
+static const char *const stage_names[HAK_STAGES] = { "own", "near", "adopted", "empty", "unused", "new" };
+
+struct totals {
+	struct hakmem_stats s;
+	uint64_t slab_requests, refills, drains, adopted, slabs_released, remote_in;
+	uint64_t live_tier[HAK_TIERS];
+	struct hak_huge_figures huge;
+	uint64_t slab_mapped;
+	uint64_t live_node[HAK_NODES], remote_node[HAK_NODES];
+};
+
+static void add_heap(struct totals *t, const struct hak_heap *h)
+{
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		const struct hak_heap_class *k = &h->classes[c];
+		uint64_t stride = hak_classes[c].stride;
+		uint64_t cached = hak_heap_cached(h, c);
+		uint64_t out = (uint64_t)k->slabs * hak_classes[c].capacity - k->nfree;
+		t->s.cached += cached * stride;
+		if (out > cached) {
+			t->s.live += (out - cached) * stride;
+			t->live_tier[hak_route_tier(c)] += (out - cached) * stride;
+			t->live_node[h->node] += (out - cached) * stride;
+		}
+	}
+	for (int i = 0; i < HAK_STAGES; i++)
+		t->s.stages[i] += h->stages[i];
+	t->s.remote_frees += h->remote_in;
+	t->remote_node[h->node] += h->remote_in;
+	t->slab_requests += h->slab_requests;
+	t->refills += h->refills;
+	t->drains += h->drains;
+	t->adopted += h->adopted;
+	t->slabs_released += h->slabs_released;
+}
+
+static void collect(struct totals *t)
+{
+	struct hak_front_figures f;
+	memset(t, 0, sizeof *t);
+	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
+		struct hak_heap *h = hak_heap_by_id(id);
+		/* under its lock the figures of one heap belong together; a heap that is
+		 * busy is read as it is */
+		bool locked = hak_trylock(&h->lock);
+		add_heap(t, h);
+		if (locked)
+			hak_unlock(&h->lock);
+	}
+	hak_huge_figures(&t->huge);
+	hak_front_figures(&f);
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		t->slab_mapped += atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed);
+	t->live_tier[HAK_TIER_L25] += f.l25_run_live;
+	t->live_tier[HAK_TIER_HUGE] = t->huge.span_live + t->huge.own_mapped;
+	t->s.size = sizeof t->s;
+	t->s.version = 1;
+	t->s.metadata = hak_meta_mapped() + hak_arena_meta_mapped();
+	t->s.mapped = t->slab_mapped + t->huge.span_mapped + t->huge.own_mapped + t->s.metadata;
+	t->s.live += f.l25_run_live + t->live_tier[HAK_TIER_HUGE];
+	t->s.released = hak_reclaim_released();
+	t->s.heaps = hak_heap_count();
+	t->s.foreign_frees = f.foreign_frees;
+	t->s.failed = f.failed;
+}
+
+void hak_stats_snapshot(struct hakmem_stats *s)
+{
+	struct totals t;
+	collect(&t);
+	*s = t.s;
+}
+
+/* ---- resident and huge bytes of our mappings, from smaps --------------------------- */
+
+struct resident {
+	uint64_t node_rss[HAK_NODES], node_huge[HAK_NODES];
+	uint64_t span_rss, span_huge;
+	bool known;
+};
+
+static uint64_t number(const char *s, int base)
+{
+	uint64_t v = 0;
+	while (*s == ' ')
+		s++;
+	for (;; s++) {
+		int d = *s >= '0' && *s <= '9' ? *s - '0' : *s >= 'a' && *s <= 'f' ? *s - 'a' + 10 : 99;
+		if (d >= base)
+			return v;
+		v = v * (uint64_t)base + (uint64_t)d;
+	}
+}
+
+static void smaps_line(struct resident *r, const char *line, struct hak_arena **a)
+{
+	if ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f')) {
+		*a = hak_arena_of((void *)(uintptr_t)number(line, 16));
+		return;
+	}
+	if (!*a)
+		return;
+	bool spans = (*a)->kind == HAK_ARENA_SPANS;
+	if (!strncmp(line, "Rss:", 4))
+		*(spans ? &r->span_rss : &r->node_rss[(*a)->node]) += number(line + 4, 10) * 1024;
+	else if (!strncmp(line, "AnonHugePages:", 14))
+		*(spans ? &r->span_huge : &r->node_huge[(*a)->node]) += number(line + 14, 10) * 1024;
+}
+
+static void read_resident(struct resident *r)
+{
+	char buf[8192];
+	size_t have = 0;
+	struct hak_arena *a = NULL;
+	memset(r, 0, sizeof *r);
+	int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	r->known = true;
+	for (;;) {
+		ssize_t n = read(fd, buf + have, sizeof buf - 1 - have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+		buf[have] = 0;
+		char *line = buf, *end;
+		while ((end = strchr(line, '\n'))) {
+			*end = 0;
+			smaps_line(r, line, &a);
+			line = end + 1;
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+		if (have == sizeof buf - 1)
+			have = 0;
+	}
+	close(fd);
+}
+
+static const char *engine_bind(void)
+{
+	return atomic_load_explicit(&hak_node_binds, memory_order_relaxed) ? "bind" : "first-touch";
+}
+
+static const char *engine_reclaim(void)
+{
+	return hak_option_get(HAK_OPT_reclaim) ? "loop" : "off";
+}
+
+/* ---- table ----------------------------------------------------------------------- */
+
+static void row(struct hak_text *t, const char *name, uint64_t v, const char *unit)
+{
+	char digits[24];
+	struct hak_text d = { digits, 0, sizeof digits };
+	hak_text_u64(&d, v);
+	hak_text_str(t, "  ");
+	hak_text_str(t, name);
+	for (size_t i = strlen(name) + d.len; i < 40; i++)
+		hak_text_str(t, " ");
+	digits[d.len < sizeof digits ? d.len : sizeof digits - 1] = 0;
+	hak_text_str(t, digits);
+	hak_text_str(t, unit);
+	hak_text_str(t, "\n");
+}
+
+#define KIB(bytes) ((bytes) / 1024), " KiB"
+
+void hak_stats_table(int fd)
+{
+	static const char *const tiers[HAK_TIERS] = { "tiny live", "pool live", "l25 live", "huge live" };
+	char buf[4096];
+	struct hak_text t = { buf, 0, sizeof buf };
+	struct totals s;
+	struct resident r;
+	collect(&s);
+	read_resident(&r);
+	hak_text_str(&t, "hakmem " HAKMEM_VERSION " statistics\n\nmapped memory\n");
+	row(&t, "slabs and runs", KIB(s.slab_mapped));
+	row(&t, "span arenas", KIB(s.huge.span_mapped));
+	row(&t, "own mappings", KIB(s.huge.own_mapped));
+	row(&t, "metadata", KIB(s.s.metadata));
+	row(&t, "total mapped", KIB(s.s.mapped));
+	hak_text_str(&t, "\nuse\n");
+	for (int i = 0; i < HAK_TIERS; i++)
+		row(&t, tiers[i], KIB(s.live_tier[i]));
+	row(&t, "cached in magazines", KIB(s.s.cached));
+	row(&t, "given back", KIB(s.s.released));
+	hak_text_str(&t, "\nevents\n");
+	row(&t, "heaps", s.s.heaps, "");
+	row(&t, "refills", s.refills, "");
+	row(&t, "drains", s.drains, "");
+	row(&t, "slab requests", s.slab_requests, "");
+	for (int i = 0; i < HAK_STAGES; i++) {
+		char name[32];
+		struct hak_text n = { name, 0, sizeof name - 1 };
+		hak_text_str(&n, "  stage ");
+		hak_text_str(&n, stage_names[i]);
+		name[n.len] = 0;
+		row(&t, name, s.s.stages[i], "");
+	}
+	row(&t, "remote frees", s.s.remote_frees, "");
+	row(&t, "foreign frees", s.s.foreign_frees, "");
+	row(&t, "fallbacks", s.s.fallbacks, "");
+	row(&t, "failed requests", s.s.failed, "");
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		const struct hak_node *n = &hak_nodes[i];
+		uint64_t mapped = atomic_load_explicit(&n->mapped_bytes, memory_order_relaxed);
+		if (!mapped)
+			continue;
+		hak_text_str(&t, "\nnode ");
+		hak_text_u64(&t, i);
+		hak_text_str(&t, "\n");
+		row(&t, "mapped", KIB(mapped));
+		row(&t, "resident", KIB(r.node_rss[i]));
+		row(&t, "on huge pages", KIB(r.node_huge[i]));
+		row(&t, "live", KIB(s.live_node[i]));
+		row(&t, "SuperSlabs in use", atomic_load_explicit(&n->supers, memory_order_relaxed), "");
+	}
+	hak_text_str(&t, "\nengines: placement ");
+	hak_text_str(&t, engine_bind());
+	hak_text_str(&t, ", reclaim ");
+	hak_text_str(&t, engine_reclaim());
+	hak_text_str(&t, "\n");
+	hak_text_write(&t, fd);
+}
+
+/* ---- JSON ------------------------------------------------------------------------ */
+
+/* Every key and string below is a literal, so nothing needs escaping. */
+static void field(struct hak_text *t, const char *name, uint64_t v)
+{
+	if (t->len && t->buf[t->len - 1] != '{' && t->buf[t->len - 1] != '[')
+		hak_text_str(t, ",");
+	hak_text_str(t, "\"");
+	hak_text_str(t, name);
+	hak_text_str(t, "\":");
+	hak_text_u64(t, v);
+}
+
+static void open_key(struct hak_text *t, const char *name, const char *bracket)
+{
+	if (t->len && t->buf[t->len - 1] != '{')
+		hak_text_str(t, ",");
+	hak_text_str(t, "\"");
+	hak_text_str(t, name);
+	hak_text_str(t, "\":");
+	hak_text_str(t, bracket);
+}
+
+static void json(int fd)
+{
+	char buf[TEXT_BYTES];
+	struct hak_text t = { buf, 0, sizeof buf };
+	struct totals s;
+	struct resident r;
+	collect(&s);
+	read_resident(&r);
+	hak_text_str(&t, "{");
+	field(&t, "version", 1);
+	field(&t, "pid", (uint64_t)getpid());
+	field(&t, "mapped", s.s.mapped);
+	field(&t, "slab_mapped", s.slab_mapped);
+	field(&t, "span_mapped", s.huge.span_mapped);
+	field(&t, "span_live", s.huge.span_live);
+	field(&t, "span_resident", r.span_rss);
+	field(&t, "span_huge", r.span_huge);
+	field(&t, "own_mapped", s.huge.own_mapped);
+	field(&t, "metadata", s.s.metadata);
+	field(&t, "live", s.s.live);
+	field(&t, "cached", s.s.cached);
+	field(&t, "released", s.s.released);
+	field(&t, "heaps", s.s.heaps);
+	field(&t, "refills", s.refills);
+	field(&t, "drains", s.drains);
+	field(&t, "slab_requests", s.slab_requests);
+	field(&t, "slabs_released", s.slabs_released);
+	field(&t, "adopted", s.adopted);
+	field(&t, "remote_frees", s.s.remote_frees);
+	field(&t, "foreign_frees", s.s.foreign_frees);
+	field(&t, "fallbacks", s.s.fallbacks);
+	field(&t, "failed", s.s.failed);
+	field(&t, "faults", atomic_load_explicit(&hak_stats_faults, memory_order_relaxed));
+	open_key(&t, "tiers", "{");
+	field(&t, "tiny", s.live_tier[HAK_TIER_TINY]);
+	field(&t, "pool", s.live_tier[HAK_TIER_POOL]);
+	field(&t, "l25", s.live_tier[HAK_TIER_L25]);
+	field(&t, "huge", s.live_tier[HAK_TIER_HUGE]);
+	hak_text_str(&t, "}");
+	open_key(&t, "stages", "{");
+	for (int i = 0; i < HAK_STAGES; i++)
+		field(&t, stage_names[i], s.s.stages[i]);
+	hak_text_str(&t, "}");
+	open_key(&t, "nodes", "[");
+	bool first = true;
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		const struct hak_node *n = &hak_nodes[i];
+		uint64_t mapped = atomic_load_explicit(&n->mapped_bytes, memory_order_relaxed);
+		if (!mapped)
+			continue;
+		hak_text_str(&t, first ? "{" : ",{");
+		first = false;
+		field(&t, "node", i);
+		field(&t, "mapped", mapped);
+		field(&t, "resident", r.node_rss[i]);
+		field(&t, "huge", r.node_huge[i]);
+		field(&t, "live", s.live_node[i]);
+		field(&t, "remote_frees", s.remote_node[i]);
+		field(&t, "superslabs", atomic_load_explicit(&n->supers, memory_order_relaxed));
+		hak_text_str(&t, "}");
+	}
+	hak_text_str(&t, "]");
+	open_key(&t, "engines", "{\"placement\":\"");
+	hak_text_str(&t, engine_bind());
+	hak_text_str(&t, "\",\"reclaim\":\"");
+	hak_text_str(&t, engine_reclaim());
+	hak_text_str(&t, "\",\"guard\":\"none\"");
+	field(&t, "binds", atomic_load_explicit(&hak_node_binds, memory_order_relaxed));
+	field(&t, "bind_failures", atomic_load_explicit(&hak_node_bind_failures, memory_order_relaxed));
+	hak_text_str(&t, "}}\n");
+	hak_text_write(&t, fd);
+}
+
+/* ---- at exit --------------------------------------------------------------------- */
+
+static char path[PATH_BYTES];
+
+void hak_stats_start(void)
+{
+	const char *how = hak_option_strings[HAK_STR_stats];
+	if (!how || !strcmp(how, "0") || !strcmp(how, "1"))
+		return;
+	if (strncmp(how, "json:", 5) == 0 && how[5] && strlen(how) < sizeof path) {
+		strcpy(path, how + 5);
+		return;
+	}
+	hak_warn("HAKMEM_STATS is 1 or json:PATH, ignored", how);
+	hak_option_strings[HAK_STR_stats] = NULL;
+}
+
+/* The path with %p replaced by the process id, of the process that writes. */
+static void expand(char *out, size_t cap)
+{
+	struct hak_text t = { out, 0, cap - 1 };
+	for (const char *s = path; *s; s++) {
+		char c[2] = { *s, 0 };
+		if (s[0] == '%' && s[1] == 'p') {
+			hak_text_u64(&t, (uint64_t)getpid());
+			s++;
+		} else {
+			hak_text_str(&t, c);
+		}
+	}
+	out[t.len] = 0;
+}
+
+void hak_stats_exit(void)
+{
+	char name[PATH_BYTES + 24];
+	const char *how = hak_option_strings[HAK_STR_stats];
+	if (!how || !strcmp(how, "0"))
+		return;
+	if (!path[0]) {
+		hak_stats_table(STDERR_FILENO);
+		return;
+	}
+	expand(name, sizeof name);
+	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		hak_warn("cannot write statistics", name);
+		return;
+	}
+	json(fd);
+	close(fd);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* The default system-call table. */
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+#define REAPER_STACK ((size_t)128 << 10)
+
+static void *sys_mremap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to)
+{
+	return mremap(addr, old_bytes, new_bytes, flags, to);
+}
+
+/* libnuma's mbind would do the same, but libnuma allocates in its constructor. */
+static long sys_mbind(void *addr, size_t bytes, int mode, const unsigned long *nodes,
+		      unsigned long maxnode, unsigned flags)
+{
+	return syscall(SYS_mbind, addr, bytes, mode, nodes, maxnode, flags);
+}
+
+static long sys_get_mempolicy(int *mode, unsigned long *nodes, unsigned long maxnode, void *addr,
+			      unsigned long flags)
+{
+	return syscall(SYS_get_mempolicy, mode, nodes, maxnode, addr, flags);
+}
+
+static ssize_t sys_read_file(const char *path, char *buf, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	size_t n = 0;
+	while (n < cap - 1) {
+		ssize_t got = read(fd, buf + n, cap - 1 - n);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		n += (size_t)got;
+	}
+	buf[n] = 0;
+	close(fd);
+	return (ssize_t)n;
+}
+
+static int sys_thread_start(void *(*run)(void *), void *arg)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	pthread_t thread;
+	int err = pthread_attr_init(&attr);
+	if (err)
+		return err;
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, REAPER_STACK);
+	sigfillset(&all);
+	/* the new thread inherits the mask, so no signal of the program lands on it */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&thread, &attr, run, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return err;
+}
+
+static int sys_getcpu(unsigned *cpu, unsigned *node)
+{
+	return getcpu(cpu, node);
+}
+
+struct hak_sys hak_sys = {
+	.mmap = mmap,
+	.munmap = munmap,
+	.mremap = sys_mremap,
+	.mprotect = mprotect,
+	.madvise = madvise,
+	.mbind = sys_mbind,
+	.get_mempolicy = sys_get_mempolicy,
+	.getcpu = sys_getcpu,
+	.read_file = sys_read_file,
+	.thread_start = sys_thread_start,
+};
+
+void *hak_sys_map(size_t bytes)
+{
+	void *p = hak_sys.mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void hak_sys_name(void *addr, size_t bytes, const char *name)
+{
+	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (unsigned long)addr, bytes, name);
+}

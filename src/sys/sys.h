@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Everything hakmem asks of the kernel goes through one table, so that a test can
+ * replace it and make the nth call fail. The default entries are libc's functions
+ * (not raw system calls: MPI and RDMA libraries hook madvise and munmap to keep
+ * their registration caches true). All follow libc's conventions, errno included;
+ * the slow paths save errno around their use (front.c).
+ */
+#ifndef HAK_SYS_H
+#define HAK_SYS_H
+
+#include "base.h"
+#include <sys/types.h>
+
+struct hak_sys {
+	void *(*mmap)(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset);
+	int (*munmap)(void *addr, size_t bytes);
+	void *(*mremap)(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to);
+	int (*mprotect)(void *addr, size_t bytes, int prot);
+	int (*madvise)(void *addr, size_t bytes, int advice);
+	long (*mbind)(void *addr, size_t bytes, int mode, const unsigned long *nodes,
+		      unsigned long maxnode, unsigned flags);
+	long (*get_mempolicy)(int *mode, unsigned long *nodes, unsigned long maxnode, void *addr,
+			      unsigned long flags);
+	int (*getcpu)(unsigned *cpu, unsigned *node);
+	/* Reads up to cap - 1 bytes, ends them with 0; -1 and errno on error. */
+	ssize_t (*read_file)(const char *path, char *buf, size_t cap);
+	/* Detached, with all signals blocked. 0 or an error number. */
+	int (*thread_start)(void *(*run)(void *), void *arg);
+};
+
+extern struct hak_sys hak_sys; /* written by tests only, before other threads start */
+
+/* Fresh zeroed memory, aligned to a page; NULL if there is none. */
+void *hak_sys_map(size_t bytes);
+
+/* Names [addr, addr + bytes) in /proc/PID/maps, where the kernel can. Never fails. */
+void hak_sys_name(void *addr, size_t bytes, const char *name);
+
+#endif
