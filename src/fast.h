@@ -21,15 +21,15 @@ static inline void *hak_malloc_fast(size_t bytes)
 	if (hak_unlikely(bytes > HAK_POOL_MAX))
 		return NULL;
 	struct hak_mag *m = (struct hak_mag *)((char *)h + hak_size_code[(bytes + 15) / 16]);
-	void **top = m->top;
+	void **top = hak_mag_top(m);
 	void *p = *top;
 	if (hak_likely(p != NULL))
-		m->top = top - 1;
+		hak_mag_set_top(m, top - 1);
 	return p;
 }
 
 void *hak_malloc_slow(size_t bytes);
-void hak_free_other(void *p, uint32_t tag);
+void hak_free_other(void *p);
 void hak_free_far(void *p);
 void hak_free_full(void *p, struct hak_mag *m);
 void hak_free_misaligned(void *p, struct hak_mag *m);
@@ -44,10 +44,9 @@ static inline void hak_free_fast(void *p)
 		return;
 	}
 	/* relaxed: who has the block got it after its tag was set */
-	uint32_t tag = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed);
-	uint32_t code = tag ^ h->tag;
+	uint32_t code = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed) ^ h->tag;
 	if (hak_unlikely(code >= HAK_CODE(HAK_MAG_CLASSES))) {
-		hak_free_other(p, tag);
+		hak_free_other(p);
 		return;
 	}
 	struct hak_mag *m = (struct hak_mag *)((char *)h + code);
@@ -55,19 +54,18 @@ static inline void hak_free_fast(void *p)
 		hak_free_misaligned(p, m);
 		return;
 	}
-	void **top = m->top;
+	void **top = hak_mag_top(m);
 	if (hak_unlikely(*top == p)) {
 		hak_free_twice(p, m);
 		return;
 	}
-	/* relaxed: a stale limit delays a drain */
-	if (hak_unlikely(top >= atomic_load_explicit(&m->limit, memory_order_relaxed))) {
+	if (hak_unlikely(top >= m->limit)) {
 		hak_free_full(p, m);
 		return;
 	}
 	top[1] = p;
 	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
-	m->top = top + 1;
+	hak_mag_set_top(m, top + 1);
 }
 
 #endif

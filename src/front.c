@@ -57,8 +57,10 @@ static void *alloc_once(size_t bytes, size_t align, bool *zero)
 		return NULL;
 	if (class >= HAK_CLASSES) {
 		p = alloc_run(h, bytes, align, zero);
-	} else if (class < HAK_MAG_CLASSES && *h->mags[class].top) {
-		p = *h->mags[class].top--;
+	} else if (class < HAK_MAG_CLASSES && *hak_mag_top(&h->mags[class])) {
+		void **top = hak_mag_top(&h->mags[class]);
+		p = *top;
+		hak_mag_set_top(&h->mags[class], top - 1);
 	} else {
 		p = hak_heap_refill(h, class, zero);
 	}
@@ -158,9 +160,11 @@ static void free_run(void *p)
 	hak_reclaim_poke();
 }
 
-/* In our window, but not of this thread's magazines. */
-HAK_NOINLINE void hak_free_other(void *p, uint32_t tag)
+/* In a window, but not of this thread's magazines. */
+HAK_NOINLINE void hak_free_other(void *p)
 {
+	/* relaxed: as in the fast path */
+	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed);
 	struct hak_heap *h = hak_heap_self;
 	uint32_t code = hak_tag_code(tag);
 	int err = errno;
@@ -188,13 +192,10 @@ HAK_NOINLINE void hak_free_other(void *p, uint32_t tag)
 HAK_COLD void hak_free_far(void *p)
 {
 	int err = errno;
-	_Atomic uint32_t *tag;
 	if (!p)
 		return;
-	tag = hak_tag_of(p);
-	if (tag) {
-		uint32_t value = atomic_load_explicit(tag, memory_order_relaxed);
-		hak_free_other(p, value);
+	if (hak_tag_of(p)) {
+		hak_free_other(p);
 	} else if (!hak_own_free(p)) {
 		hak_foreign_free(p);
 	}

@@ -294,7 +294,7 @@ uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 {
 	if (class >= HAK_MAG_CLASSES || !h->classes[class].entries)
 		return 0;
-	return (uint32_t)(h->mags[class].top - h->classes[class].entries);
+	return (uint32_t)(hak_mag_top(&h->mags[class]) - h->classes[class].entries);
 }
 
 static size_t budget(void)
@@ -324,9 +324,8 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	k->entries = e;
 	k->cap = cap;
 	h->mag_bytes += (cap - (old ? old_cap : 0)) * stride;
-	m->top = e + n;
-	/* relaxed: others only lower it, to hasten a drain */
-	atomic_store_explicit(&m->limit, e + cap, memory_order_relaxed);
+	hak_mag_set_top(m, e + n);
+	m->limit = e + cap;
 	if (old)
 		hak_meta_free(old, (old_cap + 1) * sizeof *e);
 }
@@ -386,8 +385,9 @@ static void *refill_locked(struct hak_heap *h, unsigned class)
 		memmove(first, first + left, (want - left) * sizeof *first);
 	k->quiet = 0;
 	/* the first block goes out, so the top is one below it */
-	m->top = k->entries + (want - left) - 1;
-	return m->top[1];
+	void **top = k->entries + (want - left) - 1;
+	hak_mag_set_top(m, top);
+	return top[1];
 }
 
 void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
@@ -420,8 +420,7 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 		put_block(h, s, c, p);
 	}
 	memmove(k->entries + 1, k->entries + 1 + n, (have - n) * sizeof(void *));
-	m->top = k->entries + (have - n);
-	atomic_store_explicit(&m->limit, k->entries + k->cap, memory_order_relaxed);
+	hak_mag_set_top(m, k->entries + (have - n));
 }
 
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
@@ -441,9 +440,10 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	if (k->cap == cap)
 		drain_locked(h, class, k->cap / 2 + 1);
 	struct hak_mag *m = &h->mags[class];
-	m->top[1] = p;
+	void **top = hak_mag_top(m);
+	top[1] = p;
 	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
-	m->top++;
+	hak_mag_set_top(m, top + 1);
 	hak_unlock(&h->lock);
 }
 
@@ -608,8 +608,8 @@ static struct hak_heap *heap_new(unsigned node)
 	if (!h)
 		return NULL;
 	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++) {
-		h->mags[c].top = NO_ENTRY;
-		atomic_init(&h->mags[c].limit, NO_ENTRY);
+		hak_mag_set_top(&h->mags[c], NO_ENTRY);
+		h->mags[c].limit = NO_ENTRY;
 		h->mags[c].inverse = hak_classes[c].inverse;
 		h->mags[c].mask = hak_classes[c].mask;
 	}

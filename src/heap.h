@@ -31,8 +31,8 @@
  * point a vanished thread stopped at (fork), entries up to the top are blocks.
  */
 struct hak_mag {
-	void **top;		 /* own: the last entry */
-	void **_Atomic limit;	 /* own; others may lower it: at this top the magazine is full */
+	void **_Atomic top;	 /* own, relaxed; statistics read it: the last entry */
+	void **limit;		 /* own: at this top the magazine is full */
 	uint64_t inverse;	 /* immutable: of the class, for the stride check */
 	uint32_t mask;		 /* immutable: slab size - 1 */
 	uint32_t pad_;
@@ -87,6 +87,16 @@ struct hak_heap {
 
 extern HAK_TLS struct hak_heap *hak_heap_self;
 extern struct hak_heap hak_heap_none; /* the static empty heap */
+
+/* relaxed: the owner's own word; readers of statistics may see it stale */
+static inline void **hak_mag_top(const struct hak_mag *m)
+{
+	return atomic_load_explicit(&m->top, memory_order_relaxed);
+}
+static inline void hak_mag_set_top(struct hak_mag *m, void **top)
+{
+	atomic_store_explicit(&m->top, top, memory_order_relaxed);
+}
 
 static inline uint32_t hak_heap_id(const struct hak_heap *h)
 {

@@ -74,6 +74,10 @@ static uintptr_t window_base(uintptr_t probe, size_t slots)
 		if (usable(top - need) && usable(top - below[i] - HAK_ARENA))
 			return top - need;
 	}
+	/* valgrind maps low and leaves the room above */
+	for (size_t above = 64 * GIB; above <= 1024 * GIB; above *= 16)
+		if (usable(top + above) && usable(top + above + slots * GIB - HAK_ARENA))
+			return top + above;
 	return 0;
 }
 
