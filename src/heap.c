@@ -141,6 +141,8 @@ static void put_block(struct hak_heap *h, struct hak_slab *s, const struct hak_c
 static void collect_slab(struct hak_heap *h, struct hak_slab *s)
 {
 	uint32_t before = s->nfree;
+	/* even if no bit is found the slab may be EMPTY: another collect took the bits of a
+	 * thread that set QUEUED late */
 	if (!hak_slab_collect(s))
 		hak_fault("double free from another thread", s->base, hak_slab_class(s)->stride, hak_heap_id(h));
 	h->remote_in += s->nfree - before;
@@ -549,9 +551,12 @@ void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p)
 		return;
 	}
 	if (h == &hak_heap_none || c->stride > HAK_REMOTE_STRIDE) {
+		/* under a lock, the shared empty heap's for threads without one: a fork between
+		 * QUEUED and the push would lose the slab to the child (models: MUT_LATE_NO_LOCK) */
+		hak_lock(&h->lock);
 		send_home(slab_of(p, c), index / 64, (uint64_t)1 << (index & 63));
-		if (h != &hak_heap_none)
-			h->remote_out++;
+		h->remote_out++;
+		hak_unlock(&h->lock);
 		return;
 	}
 	h->remote[h->remote_count] = p;
@@ -674,6 +679,7 @@ void hak_heap_park(struct hak_heap *h)
 void hak_heap_fork_prepare(void)
 {
 	hak_lock(&ids_lock);
+	hak_lock(&hak_heap_none.lock);
 	for (uint32_t id = 1; id <= hak_heap_count(); id++)
 		hak_lock(&hak_heap_by_id(id)->lock);
 	for (unsigned i = 0; i < HAK_NODES; i++)
@@ -690,6 +696,7 @@ void hak_heap_fork_parent(void)
 		hak_unlock(&hak_nodes[i].park_lock);
 	for (uint32_t id = hak_heap_count(); id >= 1; id--)
 		hak_unlock(&hak_heap_by_id(id)->lock);
+	hak_unlock(&hak_heap_none.lock);
 	hak_unlock(&ids_lock);
 }
 
@@ -710,6 +717,7 @@ void hak_heap_fork_child(struct hak_heap *self)
 	}
 	for (uint32_t id = hak_heap_count(); id >= 1; id--)
 		hak_lock_reset(&hak_heap_by_id(id)->lock);
+	hak_lock_reset(&hak_heap_none.lock);
 	hak_lock_reset(&ids_lock);
 	park_vanished(self);
 }
@@ -726,6 +734,7 @@ void hak_heap_fork_raw(struct hak_heap *self)
 		n->lock.state = 0; /* growth: at worst a step that was mapped is not opened */
 	}
 	ids_lock.state = 0;
+	hak_heap_none.lock.state = 0;
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
 		struct hak_heap *h = hak_heap_by_id(id);
 		if (h && h != self && atomic_load_explicit(&h->lock.state, memory_order_relaxed))

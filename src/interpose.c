@@ -3,6 +3,7 @@
  * The malloc family under libc's names: argument checks and errno, nothing else. The
  * only file with these names.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
+#include "options.h"
 #include "reclaim.h"
 #include "stats.h"
 
@@ -201,6 +203,25 @@ HAK_EXPORT int malloc_info(int options, FILE *out)
 HAK_EXPORT void malloc_stats(void)
 {
 	hak_stats_table(STDERR_FILENO);
+}
+
+/*
+ * A library opened with RTLD_DEEPBIND takes malloc and free from the C library, but gets
+ * strdup's and getline's blocks from us, and frees them there: glibc aborts. PHP opens
+ * its extensions so. Hence the flag is dropped, as the sanitizers' users must do by hand.
+ * The call is a tail call: the dynamic linker looks at the return address to find whose
+ * RPATH counts.
+ */
+HAK_EXPORT void *dlopen(const char *file, int mode)
+{
+	static void *(*_Atomic next)(const char *, int);
+	/* relaxed: every thread finds the same */
+	void *(*open)(const char *, int) = atomic_load_explicit(&next, memory_order_relaxed);
+	if (!open) {
+		open = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
+		atomic_store_explicit(&next, open, memory_order_relaxed);
+	}
+	return open(file, hak_option_get(HAK_OPT_deepbind) ? mode : mode & ~RTLD_DEEPBIND);
 }
 
 HAK_EXPORT const char *hakmem_version(void)

@@ -80,6 +80,7 @@ uint32_t hak_slab_take(struct hak_slab *s, uint32_t want, void ***end)
 bool hak_slab_collect(struct hak_slab *s)
 {
 	const struct hak_class *c = hak_slab_class(s);
+	bool once = true;
 	/* before the words are read, or a bit set in between would be lost. acquire
 	 * REMOTE-QUEUED: the bits of all who saw it set; release REMOTE-OWNER: the owner */
 	atomic_fetch_and_explicit(&s->remote_state, ~HAK_SLAB_QUEUED, memory_order_acq_rel);
@@ -90,14 +91,15 @@ bool hak_slab_collect(struct hak_slab *s)
 		/* acquire REMOTE-HANDOFF: the blocks may be handed out again */
 		uint64_t bits = atomic_exchange_explicit(&s->remote_words[w], 0, memory_order_acquire);
 		if (s->free_words[w] & bits)
-			return false;
+			once = false; /* the others must come home all the same */
+		bits &= ~s->free_words[w];
 		s->free_words[w] |= bits;
 		s->nfree += (uint32_t)__builtin_popcountll(bits);
 		if (bits && w < s->hint)
 			s->hint = (uint16_t)w;
 	}
 	hak_slab_check(s);
-	return true;
+	return once;
 }
 
 void hak_slab_check(const struct hak_slab *s)

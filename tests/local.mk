@@ -19,4 +19,4 @@ EXTRA_DIST += %D%/exports.txt %D%/instructions.sh %D%/instructions.txt %D%/fastp
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/%D%/with-library
 EXTRA_DIST += %D%/with-library
-AM_TESTS_ENVIRONMENT = HAKMEM_LIBRARY='$(abs_builddir)/.libs/libhakmem.so'; export HAKMEM_LIBRARY;
+AM_TESTS_ENVIRONMENT = HAK_LIBRARY='$(abs_builddir)/.libs/libhakmem.so'; export HAK_LIBRARY;

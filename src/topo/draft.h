@@ -6,6 +6,10 @@
 #ifndef HAK_TOPO_DRAFT_H
 #define HAK_TOPO_DRAFT_H
 
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include "topo.h"
 
 #define HAK_DRAFT_NODES_MAX 1024u /* the kernel's own limit */
@@ -52,7 +56,13 @@ int hak_sysfs_nodes(struct hak_draft *draft, const char *root);
 int hak_sysfs_cpus(struct hak_draft *draft, const char *root);
 void hak_sysfs_huge_pages(struct hak_draft *draft, const char *root);
 void hak_sysfs_allowed(struct hak_draft *draft, const char *root);
-/* What only the kernel or libnuma know of the running process and machine. */
+
+/* ring.c */
+#if HAVE_LIBURING
+extern const struct hak_ring_ops hak_topo_ring;
+#endif
+
+/* from_sysfs.c: what only the kernel or libnuma know of the running process and machine. */
 void hak_self_allowed(struct hak_draft *draft);
 void hak_self_distances(struct hak_draft *draft);
 

@@ -7,8 +7,6 @@
  * variables stay the user's. What cannot be prevented without touching them is that hwloc opens
  * its plugins, where such are installed; none of them is asked anything.
  */
-#include <config.h>
-
 #include "draft.h"
 
 #include <errno.h>

@@ -6,8 +6,6 @@
  * CPUs are a node's own, how large its huge pages are, which nodes this process may use. A root
  * folder stands in for "/" so that a recorded machine can be read.
  */
-#include <config.h>
-
 #include "draft.h"
 
 #include <ctype.h>
@@ -126,7 +124,7 @@ static uint64_t bytes_of_name(const char *name)
 	if (strncmp(name, prefix, sizeof(prefix) - 1))
 		return 0;
 	kib = strtoull(name + sizeof(prefix) - 1, &end, 10);
-	if (strcmp(end, "kB") || kib == 0 || kib > (1ull << 40))
+	if (strcmp(end, "kB") || kib > (1ull << 40) || (kib & (kib - 1)))
 		return 0;
 	return kib * 1024;
 }
@@ -264,6 +262,7 @@ void hak_sysfs_huge_pages(struct hak_draft *draft, const char *root)
 	draft->huge_page_bytes = text ? strtoull(text, NULL, 10) : 0;
 	snprintf(folder, sizeof(folder), "%s" THP_FOLDER, root);
 	dir = opendir(folder);
+	/* A power of two is its own bit. */
 	while (dir && (entry = readdir(dir)))
 		draft->thp_sizes |= bytes_of_name(entry->d_name);
 	if (dir)

@@ -1,0 +1,389 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Does hakmem hold on machines with several NUMA nodes, under an older kernel and both THP modes?
+#
+# Boots emulated machines (qemu without hardware virtualisation, Debian's cloud kernel, an
+# initramfs made here) and runs in each the unit tests, the placement test and a few programs
+# under LD_PRELOAD. Results come back over the serial console. A boot that panics or hangs is a
+# failure that shows the end of its console.
+#
+# Exit status: 0 all passed, 1 something failed, 2 usage, 77 tools are missing.
+set -euo pipefail
+
+usage() {
+	cat <<-END
+	usage: run.sh BUILD_DIR [OPTION]...
+	  --nodes N        only the machines with N nodes (may be repeated). 1, 2, 4 are with
+	                   THP always and madvise by turns, 3 is two and a memory-only node; any
+	                   other N up to 16 makes a machine of N nodes with one CPU each
+	  --min PERCENT    least share of blocks on their own node (default 99.5)
+	  --preload FILE   this library instead of BUILD_DIR's libhakmem.so; no unit tests then
+	  --preload none   the C library's malloc
+	  --peers          also print the placement of the other allocators installed here
+	  --only JOB       only jobs whose name matches this shell pattern (may be repeated)
+	  --kernel FILE    this kernel image instead of Debian's
+	  --timeout S      for one boot (default 900)
+	  --keep           keep the work folder (the consoles) and name it
+	  --require        missing tools are a failure
+	END
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+source_dir=$(cd "$here/../.." && pwd)
+build='' preload='' kernel='' min=99.5 boot_timeout=900
+peers=false keep=false require=false
+nodes=() only=()
+
+while (($#)); do
+	case $1 in
+	--nodes | --min | --preload | --only | --kernel | --timeout)
+		(($# > 1)) || { usage >&2; exit 2; }
+		case $1 in
+		--nodes) nodes+=("$2") ;;
+		--min) min=$2 ;;
+		--preload) preload=$2 ;;
+		--only) only+=("$2") ;;
+		--kernel) kernel=$2 ;;
+		--timeout) boot_timeout=$2 ;;
+		esac
+		shift 2
+		;;
+	--peers) peers=true; shift ;;
+	--keep) keep=true; shift ;;
+	--require) require=true; shift ;;
+	--help) usage; exit 0 ;;
+	-*) usage >&2; exit 2 ;;
+	*) [[ -z $build ]] || { usage >&2; exit 2; }; build=$1; shift ;;
+	esac
+done
+[[ -n $build && -d $build ]] || { usage >&2; exit 2; }
+for n in "${nodes[@]}"; do
+	[[ $n =~ ^[0-9]{1,2}$ ]] || { usage >&2; exit 2; }
+	((n >= 1 && n <= 16)) || { usage >&2; exit 2; }
+done
+build=$(cd "$build" && pwd)
+cache=$build/numa-cache
+mkdir -p "$cache"
+
+passed=0 failed=0 skipped=0
+finish() {
+	echo "$passed passed, $failed failed, $skipped skipped"
+	((failed == 0)) && exit "${1:-0}"
+	exit 1
+}
+# What this host cannot do is skipped, unless the caller says that it must.
+cannot() {
+	echo "numa: $*"
+	if $require; then failed=1; else skipped=1; fi
+	finish 77
+}
+
+[[ $(uname -m) == x86_64 ]] || cannot 'the emulated machine is x86-64; this host is not'
+for tool in qemu-system-x86_64 busybox cpio gzip ldd timeout numactl; do
+	command -v "$tool" >/dev/null || cannot "$tool is not installed"
+done
+ldd "$(command -v busybox)" >/dev/null 2>&1 && cannot 'busybox is not static (package busybox-static)'
+
+# ---- the kernel ----
+
+fetch_kernel() {
+	local package folder
+	[[ -s $cache/vmlinuz ]] && return
+	for tool in apt-get apt-cache dpkg-deb; do
+		command -v "$tool" >/dev/null || cannot "no $tool to fetch a kernel with; name one with --kernel"
+	done
+	package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+		sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+	[[ -n $package ]] || cannot 'apt does not know linux-image-cloud-amd64; run apt-get update'
+	folder=$(mktemp -d "$cache/fetch.XXXXXX")
+	if ! (cd "$folder" && timeout 300 apt-get -q -o APT::Sandbox::User=root download "$package" &&
+		dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz-*') >"$folder/log" 2>&1; then
+		tail -n 5 "$folder/log"
+		rm -rf "$folder"
+		cannot "$package could not be fetched"
+	fi
+	mv "$folder"/boot/vmlinuz-* "$cache/vmlinuz"
+	rm -rf "$folder"
+}
+if [[ -z $kernel ]]; then
+	fetch_kernel
+	kernel=$cache/vmlinuz
+fi
+[[ -r $kernel ]] || cannot "$kernel cannot be read"
+
+# ---- the initramfs ----
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-numa.XXXXXX")
+# shellcheck disable=SC2317 # called by the trap
+clean() {
+	if $keep; then echo "numa: kept $work"; else rm -rf "$work"; fi
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+root=$work/root
+mkdir -p "$root"/{bin,dev,proc,sys,tmp,jobs,opt/bin,src/tests}
+touch "$work/jobs"
+
+is_elf() {
+	[[ $(head -c 4 "$1" 2>/dev/null | tr -d '\0') == $'\x7fELF' ]]
+}
+
+# add FILE [DEST]: the file and the libraries that ldd names, those under the paths it names.
+add() {
+	local file=$1 dest=${2:-$1} lib
+	mkdir -p "$root$(dirname "$dest")"
+	cp -L "$file" "$root$dest"
+	LD_LIBRARY_PATH=$lib_path ldd "$file" 2>/dev/null |
+		sed -n -e 's/^.* => \(\/[^ ]*\) (.*$/\1/p' -e 's/^[[:space:]]*\(\/[^ ]*\) (.*$/\1/p' |
+		while read -r lib; do
+			[[ -e $root$lib ]] && continue
+			mkdir -p "$root$(dirname "$lib")"
+			cp -L "$lib" "$root$lib"
+		done
+}
+
+# job NAME SECONDS quiet|show COMMAND...: one result in each machine. Exit status 77 is a skip;
+# the output is shown when the job fails, or always.
+job() {
+	local name=$1 seconds=$2 how=$3 pattern
+	shift 3
+	if ((${#only[@]})); then
+		for pattern in "${only[@]}"; do
+			# shellcheck disable=SC2053
+			[[ $name == $pattern ]] && pattern= && break
+		done
+		[[ -z $pattern ]] || return 0
+	fi
+	printf '%s\n' "$*" >"$root/jobs/$name"
+	printf '%s %s %s\n' "$name" "$seconds" "$how" >>"$work/jobs"
+}
+
+lib_path=$build/.libs:$build/src/.libs:$build/src/topo/.libs
+library=''
+if [[ -z $preload ]]; then
+	for file in "$build"/{,src/}.libs/libhakmem.so "$build"/libhakmem.so; do
+		[[ -z $library && -e $file ]] && library=$file
+	done
+	if [[ -z $library ]]; then
+		echo "numa: no libhakmem.so in $build"
+		failed=1
+		finish
+	fi
+elif [[ $preload != none ]]; then
+	[[ -r $preload ]] || { echo "numa: $preload cannot be read" >&2; exit 2; }
+	library=$preload
+fi
+
+under=''
+if [[ -n $library ]]; then
+	inside=/opt/lib/$(basename "$library")
+	add "$library" "$inside"
+	under="LD_PRELOAD=$inside"
+	# Its second library is looked for in its own folder.
+	topo=$(dirname "$library")/libhakmem-topo.so
+	[[ ! -e $topo ]] || add "$topo" /opt/lib/libhakmem-topo.so
+fi
+
+cp "$(command -v busybox)" "$root/bin/busybox"
+for program in bash ls sort numactl; do
+	add "$(command -v "$program")" "/opt/bin/$program"
+done
+${CC:-cc} -std=c11 -O2 -g -fno-builtin -Wall -Wextra -pthread -o "$work/placement" "$here/placement.c"
+add "$work/placement" /opt/bin/placement
+
+# A machine that came up other than asked would make every other result worthless.
+job machine 20 quiet /bin/machine-check
+
+if [[ -z $preload ]]; then
+	[[ ! -d $source_dir/tests/topologies ]] || cp -r "$source_dir/tests/topologies" "$root/src/tests/"
+	found=0
+	for file in "$build"/tests/test_*; do
+		name=$(basename "$file")
+		[[ $name != *.* && -f $file && -x $file ]] || continue
+		# libtool leaves a shell wrapper; the program itself stands in .libs
+		for real in "$build/tests/.libs/$name" "$build/tests/.libs/lt-$name" "$file"; do
+			is_elf "$real" && break
+		done
+		is_elf "$real" || continue
+		add "$real" "/opt/tests/$name"
+		job "$name" 300 quiet "cd /tmp && srcdir=/src CK_TIMEOUT_MULTIPLIER=10 /opt/tests/$name"
+		found=$((found + 1))
+	done
+	if ((found == 0)); then
+		echo "numa: no unit test programs in $build/tests (make check builds them)"
+		failed=$((failed + 1))
+	fi
+fi
+
+job placement 400 show "$under placement --min $min"
+job placement-together 400 quiet "$under placement --brief --together"
+if [[ -n $library ]]; then
+	job smoke-preloaded 20 quiet "$under bash -c 'while read -r line; do
+		[[ \$line == *$inside ]] && exit 0; done </proc/self/maps; exit 1'"
+fi
+job smoke-ls 30 quiet "ls -lR /opt /bin >/tmp/plain && $under ls -lR /opt /bin >/tmp/under &&
+	cmp /tmp/plain /tmp/under && [ -s /tmp/under ]"
+job smoke-sort 120 quiet "seq 200000 | sort -k 1.2 >/tmp/plain &&
+	seq 200000 | $under sort --parallel=4 -S 8M -k 1.2 >/tmp/under && cmp /tmp/plain /tmp/under"
+job smoke-bash 120 quiet "[ \"\$($under bash -c 'sum=0
+	for i in {1..200}; do (( sum += \$(echo \$i) )); done; echo \$sum')\" = 20100 ]"
+job smoke-numactl 60 quiet "numactl --hardware | grep -v free >/tmp/plain &&
+	$under numactl --hardware | grep -v free >/tmp/under && cmp /tmp/plain /tmp/under"
+job smoke-policy 120 quiet "seq 100000 | sort -r >/tmp/plain &&
+	seq 100000 | $under numactl --interleave=all sort -r >/tmp/under && cmp /tmp/plain /tmp/under &&
+	seq 100000 | $under numactl --membind=0 sort -r >/tmp/under && cmp /tmp/plain /tmp/under"
+
+if $peers; then
+	job peer-glibc 400 show "placement --brief"
+	for peer in mimalloc.so.2 jemalloc.so.2 tcmalloc_minimal.so.4; do
+		file=/usr/lib/x86_64-linux-gnu/lib$peer
+		[[ -e $file ]] || continue
+		add "$file"
+		job "peer-${peer%%.*}" 400 show "LD_PRELOAD=$file placement --brief"
+	done
+fi
+[[ -s $work/jobs ]] || { echo 'numa: no job of that name' >&2; exit 2; }
+cp "$work/jobs" "$root/jobs.list"
+
+cat >"$root/bin/machine-check" <<'END'
+#!/bin/busybox sh
+# hak_* come from the kernel's command line.
+fail() { echo "machine: $*"; exit 1; }
+set -- /sys/devices/system/node/node[0-9]*
+[ "$#" = "$hak_nodes" ] || fail "$# nodes instead of $hak_nodes"
+with=0
+for node; do [ -z "$(cat "$node/cpulist")" ] || with=$((with + 1)); done
+[ "$with" = "$hak_cpu_nodes" ] || fail "$with nodes with CPUs instead of $hak_cpu_nodes"
+[ "$(cat /sys/devices/system/node/node0/distance | tr ' ' ,)" = "$hak_distance" ] ||
+	fail "distances from node 0: $(cat /sys/devices/system/node/node0/distance), not $hak_distance"
+grep -q "\[$hak_thp\]" /sys/kernel/mm/transparent_hugepage/enabled ||
+	fail "THP is $(cat /sys/kernel/mm/transparent_hugepage/enabled), not $hak_thp"
+END
+cat >"$root/init" <<'END'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+# Not busybox's own shell: it prefers its applets to the programs under test.
+export PATH=/opt/bin:/bin HOME=/tmp LC_ALL=C TMPDIR=/tmp
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/shm /dev/pts
+mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm
+ip link set lo up 2>/dev/null
+count=0
+echo # the firmware left its last line open
+while read -r name seconds how; do
+	timeout -s KILL "$seconds" bash "/jobs/$name" </dev/null >/tmp/job.log 2>&1
+	status=$?
+	case $status in
+	0) result=pass ;;
+	77) result=skip ;;
+	137) result=fail; echo "killed, perhaps for taking more than $seconds s" >>/tmp/job.log ;;
+	*) result=fail; echo "exit status $status" >>/tmp/job.log ;;
+	esac
+	if [ "$how" = show ] || [ $result = fail ]; then
+		tail -n 60 /tmp/job.log | sed "s/^/@| /"
+	fi
+	echo "@@ $result $name"
+	count=$((count + 1))
+done </jobs.list
+echo "@@ done $count"
+poweroff -f
+END
+chmod +x "$root/init" "$root/bin/machine-check"
+(cd "$root" && find . -print0 | cpio --quiet -0 -o -H newc | gzip -1) >"$work/initramfs.gz"
+
+# ---- the machines ----
+
+# distance FROM TO CPU_NODES: pairs are near, the rest farther, a memory-only node farthest from
+# node 0. Uneven on purpose: an order by index would not be the order by distance.
+distance() {
+	local from=$1 to=$2 with_cpus=$3 low high
+	if ((from < to)); then low=$from high=$to; else low=$to high=$from; fi
+	if ((low == high)); then echo 10
+	elif ((high >= with_cpus)); then echo $((low == 0 ? 34 : 17))
+	elif ((low / 2 == high / 2)); then echo 16
+	else echo $((20 + 2 * ((low + high) % 3)))
+	fi
+}
+
+# boot NAME NODES CPU_NODES THP
+boot() {
+	local name=$1 count=$2 with_cpus=$3 thp=$4 console=$work/$1.console
+	local per_node=1 mib=768 cpu=0 n to row='' status=0 results=0 told='' line word job
+	local args=()
+
+	((with_cpus == 1)) && per_node=4 mib=2048
+	((with_cpus == 2)) && per_node=2
+	((count > 4)) && mib=512
+	for ((n = 0; n < count; n++)); do
+		args+=(-object "memory-backend-ram,id=m$n,size=${mib}M")
+		if ((n < with_cpus)); then
+			args+=(-numa "node,nodeid=$n,cpus=$cpu-$((cpu + per_node - 1)),memdev=m$n")
+			cpu=$((cpu + per_node))
+		else
+			args+=(-numa "node,nodeid=$n,memdev=m$n")
+		fi
+	done
+	for ((n = 0; n < count; n++)); do
+		for ((to = 0; to < count; to++)); do
+			args+=(-numa "dist,src=$n,dst=$to,val=$(distance "$n" "$to" "$with_cpus")")
+		done
+		row+=${row:+,}$(distance 0 "$n" "$with_cpus")
+	done
+
+	timeout -k 5 "$boot_timeout" qemu-system-x86_64 -accel tcg,thread=multi -cpu max \
+		-smp "$cpu,sockets=$with_cpus,cores=$per_node,threads=1" -m "$((mib * count))" "${args[@]}" \
+		-kernel "$kernel" -initrd "$work/initramfs.gz" -nographic -no-reboot -nic none \
+		-append "console=ttyS0 quiet panic=-1 numa_balancing=disable transparent_hugepage=$thp hak_nodes=$count \
+hak_cpu_nodes=$with_cpus hak_distance=$row hak_thp=$thp" \
+		</dev/null >"$console" 2>&1 || status=$?
+
+	while IFS= read -r line; do
+		line=${line%$'\r'}
+		case $line in
+		'@| '*) printf '    %s\n' "${line#@| }" ;;
+		'@@ done '*) told=${line#@@ done } ;;
+		'@@ '*)
+			read -r _ word job <<<"$line"
+			results=$((results + 1))
+			case $word in
+			pass) passed=$((passed + 1)) ;;
+			skip) skipped=$((skipped + 1)) ;;
+			*) failed=$((failed + 1)) ;;
+			esac
+			echo "$name: $word $job"
+			;;
+		esac
+	done < <(tr -d '\0' <"$console")
+	if [[ $told != "$results" ]]; then
+		failed=$((failed + 1))
+		if ((status == 124 || status == 137)); then
+			echo "$name: fail: no end within $boot_timeout s; the console's last lines:"
+		else
+			echo "$name: fail: died after $results results (qemu: $status); the console's last lines:"
+		fi
+		tr -d '\0\r' <"$console" | tail -n 40 | sed 's/^/    /'
+	fi
+}
+
+# selected NODES: is a machine of so many nodes wanted?
+selected() {
+	local n
+	((${#nodes[@]})) || return 0
+	for n in "${nodes[@]}"; do
+		((n == $1)) && return 0
+	done
+	return 1
+}
+
+if selected 1; then boot 1node-always 1 1 always; boot 1node-madvise 1 1 madvise; fi
+if selected 2; then boot 2nodes-madvise 2 2 madvise; fi
+if selected 3; then boot 2nodes+memory-always 3 2 always; fi
+if selected 4; then boot 4nodes-always 4 4 always; boot 4nodes-madvise 4 4 madvise; fi
+for n in "${nodes[@]}"; do
+	((n <= 4)) || boot "${n}nodes-always" "$n" "$n" always
+done
+finish

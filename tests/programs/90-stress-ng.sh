@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Do stress-ng's malloc, fork and mmap stressors verify what they touch?
+. "${BASH_SOURCE%/*}/lib.sh"
+packages stress-ng
+commands stress-ng
+begin
+
+stress() { # STRESSOR OPERATIONS OPTIONS...
+	local reached
+
+	under_test stress-ng --verify --metrics-brief --temp-path "$PWD" --timeout 60 \
+		"--$1" 2 "--$1-ops" "$2" "${@:3}" >"$1.log" 2>&1 ||
+		{ cat "$1.log" >&2; fail "stress-ng --$1 failed"; }
+	# It also ends well where the time ran out first.
+	reached=$(awk -v name="$1" '/metrc:/ && $4 == name && $5 ~ /^[0-9]+$/ { print $5 }' "$1.log")
+	((reached >= $2)) || { cat "$1.log" >&2; fail "stress-ng --$1: ${reached:-no} operations of $2"; }
+	! grep -E 'fail:|FAILED|terminated on signal|unexpected' "$1.log"
+}
+
+# Mostly address space: blocks of up to 64 MiB, of which few pages are touched.
+stress malloc 10000 --malloc-bytes 64M --malloc-max 4096 --malloc-pthreads 2
+# Mostly memory: every page of small and middle-sized blocks.
+stress malloc 100000 --malloc-bytes 64K --malloc-max 8192 --malloc-pthreads 2 --malloc-touch
+stress malloc 100000 --malloc-bytes 2K --malloc-max 65536
+stress fork 3000
+stress forkheavy 300 --forkheavy-allocs 1000 --forkheavy-procs 40
+stress mmap 40 --mmap-bytes 32M
