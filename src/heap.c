@@ -312,7 +312,7 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	struct hak_mag *m = &h->mags[class];
 	size_t stride = hak_classes[class].stride;
 	uint32_t most = (uint32_t)hak_min(CAP_MOST, hak_max(CAP_FIRST, CAP_BYTES / stride));
-	uint32_t cap = k->entries ? k->cap * 2 + 1 : CAP_FIRST;
+	uint32_t cap = k->entries ? k->cap * 2u + 1 : CAP_FIRST;
 	if (k->entries && (cap > most || h->mag_bytes + (cap - k->cap) * stride > budget()))
 		return;
 	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
@@ -324,8 +324,8 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	void **old = k->entries;
 	uint32_t old_cap = k->cap;
 	k->entries = e;
-	k->cap = cap;
-	h->mag_bytes += (cap - (old ? old_cap : 0)) * stride;
+	k->cap = (uint16_t)cap;
+	h->mag_bytes += (cap - (old ? old_cap : 0u)) * stride;
 	hak_mag_set_top(m, e + n);
 	m->limit = e + cap;
 	if (old)
@@ -573,8 +573,10 @@ static void release_empty_locked(struct hak_heap *h, uint32_t quiet)
 {
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		struct hak_heap_class *k = &h->classes[c];
-		if (k->slabs && k->quiet++ < quiet)
+		if (k->slabs && k->quiet < quiet) {
+			k->quiet++;
 			continue;
+		}
 		for (struct hak_slab *s = k->head, *next; s; s = next) {
 			next = s->next;
 			if (s->nfree == hak_classes[c].capacity)

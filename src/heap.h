@@ -43,10 +43,10 @@ _Static_assert(sizeof(struct hak_mag) == (1u << HAK_CODE_SHIFT), "a class code i
 struct hak_heap_class {
 	struct hak_slab *head, *tail; /* slabs with free blocks */
 	void **entries;		      /* the magazine's array; NULL: none yet */
-	uint32_t cap;		      /* its entries beyond the NULL one */
+	uint16_t cap;		      /* its entries beyond the NULL one */
+	uint16_t quiet;		      /* reclaimer's passes since the class was last refilled */
 	uint32_t slabs;
 	uint32_t nfree; /* free blocks in those slabs */
-	uint32_t quiet; /* reclaimer's passes since the class was last refilled */
 };
 
 #define HAK_HEAP_COUNTERS(X)                                                                       \
@@ -84,6 +84,8 @@ struct hak_heap {
 #undef X
 	struct hak_heap_class classes[HAK_CLASSES];
 };
+
+_Static_assert(sizeof(struct hak_heap) <= 8192, "a heap is one piece of 8 KiB");
 
 extern HAK_TLS struct hak_heap *hak_heap_self;
 extern struct hak_heap hak_heap_none; /* the static empty heap */

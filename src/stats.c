@@ -242,6 +242,7 @@ void hak_stats_table(int fd)
 		hak_text_u64(&t, i);
 		hak_text_str(&t, "\n");
 		row(&t, "mapped", KIB(mapped));
+		row(&t, "in slabs and runs", KIB(atomic_load_explicit(&n->live_bytes, memory_order_relaxed)));
 		row(&t, "resident", KIB(r.node_rss[i]));
 		row(&t, "on huge pages", KIB(r.node_huge[i]));
 		row(&t, "live", KIB(s.live_node[i]));
@@ -332,6 +333,7 @@ static void json(int fd)
 		first = false;
 		field(&t, "node", i);
 		field(&t, "mapped", mapped);
+		field(&t, "claimed", atomic_load_explicit(&n->live_bytes, memory_order_relaxed));
 		field(&t, "resident", r.node_rss[i]);
 		field(&t, "huge", r.node_huge[i]);
 		field(&t, "live", s.live_node[i]);

@@ -14,6 +14,8 @@
 #define STEP_HUGE_MIN 1u    /* SuperSlabs */
 #define STEP_HUGE_MAX 32u   /* 64 MiB */
 
+#define FRESH 64u	    /* score of a place that would become resident */
+
 int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned)
 {
 	/* after each round a set bit begins a run of `have` set bits */
@@ -57,9 +59,13 @@ struct best {
 	unsigned score;
 };
 
-/* Looks through the SuperSlabs [from, to) of the arena for the densest with room. */
-static void search(struct hak_arena *a, uint32_t from, uint32_t to, uint32_t count, bool aligned,
-		   struct best *best)
+/*
+ * Looks through the SuperSlabs [from, to) of the arena for the best place: the densest
+ * with room that is resident already (EMPTY granules, or any of a huge page in use), and
+ * if there is none and the zone is the `wanted` one, the densest with room at all.
+ */
+static void search(struct hak_arena *a, uint32_t from, uint32_t to, bool huge, bool wanted, uint32_t count,
+		   bool aligned, struct best *best)
 {
 	for (uint32_t s = from; s < to; s++) {
 		/* relaxed: the CAS that claims decides */
@@ -70,15 +76,18 @@ static void search(struct hak_arena *a, uint32_t from, uint32_t to, uint32_t cou
 		unsigned score = (unsigned)__builtin_popcount(all);
 		int at = empty ? hak_mask_fit(empty, count, aligned) : -1;
 		if (at < 0) {
+			bool resident = huge && all != UINT32_MAX;
+			if (!resident && !wanted)
+				continue;
 			at = hak_mask_fit(all, count, aligned);
 			if (at < 0)
 				continue;
-			score += 64;
+			score += resident ? 0 : FRESH;
 		}
 		if (score < best->score) {
 			*best = (struct best){ a, word, s, (uint32_t)at, score };
 			if (score == count)
-				return; /* an EMPTY run that fills its SuperSlab */
+				return; /* it fills its SuperSlab */
 		}
 	}
 }
@@ -95,10 +104,8 @@ static bool claim_existing(struct hak_node *node, uint32_t count, bool aligned, 
 				continue;
 			uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
 			uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
-			if (huge)
-				search(a, start, HAK_ARENA_SUPERS, count, aligned, &best);
-			else
-				search(a, 0, end, count, aligned, &best);
+			search(a, 0, end, false, !huge, count, aligned, &best);
+			search(a, start, HAK_ARENA_SUPERS, true, huge, count, aligned, &best);
 		}
 		if (!best.arena)
 			return false;
@@ -107,7 +114,7 @@ static bool claim_existing(struct hak_node *node, uint32_t count, bool aligned, 
 		uint32_t all = HAK_WORD_EMPTY(best.word) | HAK_WORD_UNUSED(best.word);
 		run->arena = best.arena;
 		run->granule = best.super * 32 + best.at;
-		run->stage = best.score < 64 ? HAK_STAGE_EMPTY :
+		run->stage = HAK_WORD_EMPTY(best.word) & run_mask(count, best.at) ? HAK_STAGE_EMPTY :
 			     all == UINT32_MAX ? HAK_STAGE_NEW : HAK_STAGE_UNUSED;
 		return true;
 	}
