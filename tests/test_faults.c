@@ -435,10 +435,31 @@ static void check_all_sizes(void)
 	}
 }
 
+/* Tried again and again, what cannot be had costs the block nothing. */
+static void stubborn(struct block *b)
+{
+	unsigned char *p = NULL;
+	for (unsigned i = 0; b->p && !p && i < 100; i++) {
+		p = hak_realloc(b->p, HAK_HUGE_OWN + 3 * MIB);
+		if (hak_usable_size(p ? p : b->p) < b->n)
+			fail("a block of its own mapping lost", b);
+		if (p)
+			b->p = p;
+		else
+			atomic_fetch_add(&refused, 1);
+	}
+	if (b->p)
+		drop(b);
+}
+
 static int child(void)
 {
+	struct block own = { hak_malloc(HAK_HUGE_OWN), HAK_HUGE_OWN, 1 };
+	if (own.p)
+		each_byte(&own, own.n, true);
 	wave(0);
 	wave(7);
+	stubborn(&own);
 	for (unsigned i = 0; i < SHARED; i++)
 		if (shared[i].p)
 			drop(&shared[i]);

@@ -66,6 +66,9 @@ static uintptr_t window_base(uintptr_t probe, size_t slots)
 {
 	static const size_t below[] = { 256 * GIB, 32 * GIB, 0 };
 	uintptr_t top = hak_align_down(probe, HAK_ARENA);
+	/* the slots of a window that have no arena look free to the kernel: stay below all */
+	for (int i = 0; i < HAK_WINDOWS && hak_windows[i].granules; i++)
+		top = hak_min(top, hak_windows[i].base);
 	for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
 		size_t need = below[i] + slots * GIB;
 		if (top < need + 4 * GIB)
@@ -75,7 +78,7 @@ static uintptr_t window_base(uintptr_t probe, size_t slots)
 			return top - need;
 	}
 	/* valgrind maps low and leaves the room above */
-	for (size_t above = 64 * GIB; above <= 1024 * GIB; above *= 16)
+	for (size_t above = 64 * GIB; above <= 1024 * GIB && !hak_windows[0].granules; above *= 16)
 		if (usable(top + above) && usable(top + above + slots * GIB - HAK_ARENA))
 			return top + above;
 	return 0;
@@ -175,10 +178,12 @@ static struct hak_arena *meta_new(void)
 	return (struct hak_arena *)(void *)(p + HAK_GRANULE);
 }
 
-static struct hak_arena *arena_in_locked(struct hak_window *w, unsigned node,
-					 enum hak_arena_kind kind, uint32_t granules)
+/* *full: NULL is for want of a slot, not of memory. */
+static struct hak_arena *arena_in_locked(struct hak_window *w, unsigned node, enum hak_arena_kind kind,
+					 uint32_t granules, bool *full)
 {
 	size_t slots = w->granules / HAK_ARENA_GRANULES;
+	*full = false;
 	/* from the top: the window's far end stays free for the program's mappings */
 	for (size_t i = slots; i-- > 0;) {
 		/* relaxed: written under this lock only */
@@ -211,17 +216,19 @@ static struct hak_arena *arena_in_locked(struct hak_window *w, unsigned node,
 		atomic_store_explicit(&w->arenas[i], a, memory_order_release);
 		return a;
 	}
+	*full = true;
 	return NULL;
 }
 
 struct hak_arena *hak_arena_new(unsigned node, enum hak_arena_kind kind, uint32_t granules)
 {
 	struct hak_arena *a = NULL;
+	bool full = true;
 	hak_lock(&hak_arena_lock);
-	for (int i = 0; i < HAK_WINDOWS && !a; i++) {
+	for (int i = 0; i < HAK_WINDOWS && full && !a; i++) {
 		if (!hak_windows[i].granules && !window_new_locked(&hak_windows[i]))
 			break;
-		a = arena_in_locked(&hak_windows[i], node, kind, granules);
+		a = arena_in_locked(&hak_windows[i], node, kind, granules, &full);
 	}
 	hak_unlock(&hak_arena_lock);
 	return a;

@@ -11,18 +11,18 @@
 
 #define STEP_MIN 64u	/* granules: 4 MiB */
 #define STEP_MAX 1024u	/* 64 MiB */
-#define TABLE_MIN 64u
+#define TABLE_MIN ((size_t)64)
 
 struct own {
-	char *base; /* NULL: never used; GONE: deleted */
+	char *base; /* NULL: none */
 	size_t bytes;
 };
-#define GONE ((char *)1)
 
 struct hak_lock hak_huge_lock = HAK_LOCK_INIT(HAK_RANK_HUGE);
 struct hak_arena *hak_span_arenas;
 static struct own *table; /* under the lock, as all below; open addressing */
-static size_t table_cap, table_used, own_blocks, own_mapped;
+static size_t table_cap, own_blocks, own_mapped;
+static size_t own_moving; /* entries that were taken out and come back: their room stays theirs */
 static size_t span_mapped, span_live;
 
 /* ---- span arenas ------------------------------------------------------------ */
@@ -205,30 +205,44 @@ static struct own *find_own_locked(const char *p)
 static void put_locked(struct own *t, size_t cap, char *base, size_t bytes)
 {
 	size_t i = hash(base);
-	while (t[i & (cap - 1)].base && t[i & (cap - 1)].base != GONE)
+	while (t[i & (cap - 1)].base)
 		i++;
 	t[i & (cap - 1)] = (struct own){ base, bytes };
 }
 
-/* Room for one more; the table doubles, or sheds its deleted entries. */
+/* Closes the gap, so that no search ends early and no room is lost to deleted entries. */
+static void remove_locked(struct own *o)
+{
+	size_t mask = table_cap - 1, gap = (size_t)(o - table);
+	for (size_t i = (gap + 1) & mask; table[i].base; i = (i + 1) & mask) {
+		size_t home = hash(table[i].base) & mask;
+		if (((i - home) & mask) < ((i - gap) & mask))
+			continue; /* it lies between its home and the gap's far side: it stays */
+		table[gap] = table[i];
+		gap = i;
+	}
+	table[gap] = (struct own){ NULL, 0 };
+}
+
+/* Room for one more: the table doubles when it is half full. */
 static bool reserve_locked(void)
 {
-	if (table && table_used * 2 < table_cap)
+	size_t used = own_blocks + own_moving;
+	if (table && used * 2 < table_cap)
 		return true;
-	size_t cap = TABLE_MIN;
-	while (cap < own_blocks * 4)
-		cap *= 2;
-	struct own *t = hak_sys_map(cap * sizeof *t);
-	if (!t)
-		return table && table_used + 1 < table_cap;
-	for (size_t i = 0; i < table_cap; i++)
-		if (table[i].base && table[i].base != GONE)
-			put_locked(t, cap, table[i].base, table[i].bytes);
-	if (table)
-		hak_sys.munmap(table, table_cap * sizeof *table);
+	size_t cap = hak_max(TABLE_MIN, table_cap * 2);
+	struct own *t = hak_sys_map(cap * sizeof *t), *old = table;
+	size_t old_cap = table_cap;
+	if (!t) /* one entry stays empty: it ends every search */
+		return table && used + 1 < table_cap;
+	for (size_t i = 0; i < old_cap; i++)
+		if (old[i].base)
+			put_locked(t, cap, old[i].base, old[i].bytes);
+	/* before the old one goes: a raw fork's child may start here */
 	table = t;
 	table_cap = cap;
-	table_used = own_blocks;
+	if (old)
+		hak_sys.munmap(old, old_cap * sizeof *old);
 	return true;
 }
 
@@ -238,7 +252,6 @@ static bool record(char *base, size_t bytes)
 	bool ok = reserve_locked();
 	if (ok) {
 		put_locked(table, table_cap, base, bytes);
-		table_used++;
 		own_blocks++;
 		own_mapped += bytes;
 	}
@@ -246,15 +259,27 @@ static bool record(char *base, size_t bytes)
 	return ok;
 }
 
+/* The entry of a block that forget took out to move it: there is room. */
+static void record_moved(char *base, size_t bytes)
+{
+	hak_lock(&hak_huge_lock);
+	put_locked(table, table_cap, base, bytes);
+	own_moving--;
+	own_blocks++;
+	own_mapped += bytes;
+	hak_unlock(&hak_huge_lock);
+}
+
 /* Takes the entry out; its size, 0 if there is none. */
-static size_t forget(char *base)
+static size_t forget(char *base, bool moving)
 {
 	size_t bytes = 0;
 	hak_lock(&hak_huge_lock);
 	struct own *o = find_own_locked(base);
 	if (o) {
 		bytes = o->bytes;
-		o->base = GONE;
+		remove_locked(o);
+		own_moving += moving;
 		own_blocks--;
 		own_mapped -= bytes;
 	}
@@ -305,7 +330,7 @@ bool hak_own_contains(const void *p)
 	bool in = false;
 	hak_lock(&hak_huge_lock);
 	for (size_t i = 0; i < table_cap && !in; i++)
-		in = table[i].base > GONE && (const char *)p >= table[i].base &&
+		in = table[i].base && (const char *)p >= table[i].base &&
 		     (const char *)p < table[i].base + table[i].bytes;
 	hak_unlock(&hak_huge_lock);
 	return in;
@@ -313,7 +338,7 @@ bool hak_own_contains(const void *p)
 
 bool hak_own_free(void *p)
 {
-	size_t bytes = forget(p);
+	size_t bytes = forget(p, false);
 	if (!bytes)
 		return false;
 	/* a full map count cannot refuse to unmap a whole mapping, but it may have been
@@ -357,14 +382,13 @@ void *hak_own_resize(void *p, size_t bytes)
 	if (bytes == old)
 		return p;
 	/* out of the table first: once moved, the old range may be another block's */
-	forget(p);
+	forget(p, true);
 	char *q = remap(p, old, bytes);
 	if (q == MAP_FAILED) {
-		record(p, old);
+		record_moved(p, old);
 		return NULL;
 	}
-	/* forget left room for one entry */
-	record(q, bytes);
+	record_moved(q, bytes);
 	return q;
 }
 

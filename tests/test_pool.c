@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT */
+/* Is every granule of a node claimed by one at a time, and are the cheapest claimed first? */
+#include "numa/node.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "options.h"
+#include "reclaim.h"
+#include "sys/sys.h"
+
+#include "suite.h"
+
+#define RUNS 3000u
+
+static void setup(void)
+{
+	hak_option_values[HAK_OPT_reclaim] = 0; /* only when a test asks */
+}
+
+static bool claim(uint32_t count, struct hak_run *run)
+{
+	return hak_pool_claim(0, count, hak_is_pow2(count), false, run);
+}
+
+static char *address(const struct hak_run *run)
+{
+	return run->arena->base + run->granule * HAK_GRANULE;
+}
+
+/* Claims granules and gives them back as UNUSED: a node with `supers` SuperSlabs, all fresh. */
+static void make_room(uint32_t supers)
+{
+	struct hak_run run[64];
+	for (uint32_t i = 0; i < supers; i++)
+		EXPECT(claim(32, &run[i]), "no room");
+	for (uint32_t i = 0; i < supers; i++)
+		hak_pool_release(run[i].arena, run[i].granule, 32);
+	hak_reclaim_all();
+}
+
+static int fit_slowly(uint32_t mask, uint32_t count, bool aligned)
+{
+	for (uint32_t at = 0; at + count <= 32; at += aligned ? count : 1) {
+		uint32_t n = 0;
+		while (n < count && mask >> (at + n) & 1)
+			n++;
+		if (n == count)
+			return (int)at;
+	}
+	return -1;
+}
+
+START_TEST(a_run_is_found_in_a_mask_as_by_looking_at_each_place)
+{
+	uint64_t seed = 3;
+	for (int i = 0; i < 300000; i++) {
+		/* sparse, even and dense masks alike */
+		uint32_t mask = (uint32_t)suite_random(&seed);
+		if (i % 3 == 1)
+			mask &= (uint32_t)suite_random(&seed);
+		if (i % 3 == 2)
+			mask |= (uint32_t)suite_random(&seed) | (uint32_t)suite_random(&seed);
+		uint32_t count = 1 + (uint32_t)(suite_random(&seed) % 32);
+		EXPECT(hak_mask_fit(mask, count, false) == fit_slowly(mask, count, false),
+		       "mask %x, count %u: %d", mask, count, hak_mask_fit(mask, count, false));
+		count = 1u << suite_random(&seed) % 6;
+		EXPECT(hak_mask_fit(mask, count, true) == fit_slowly(mask, count, true),
+		       "mask %x, count %u, aligned: %d", mask, count, hak_mask_fit(mask, count, true));
+	}
+	for (uint32_t count = 1; count <= 32; count++) {
+		ck_assert_int_eq(hak_mask_fit(UINT32_MAX, count, false), 0);
+		ck_assert_int_eq(hak_mask_fit(0, count, false), -1);
+		if (count < 32)
+			ck_assert_int_eq(hak_mask_fit(((1u << count) - 1) << (32 - count), count, false), (int)(32 - count));
+	}
+	ck_assert_int_eq(hak_mask_fit(UINT32_MAX, 32, true), 0);
+	ck_assert_int_eq(hak_mask_fit(UINT32_MAX - 1, 32, true), -1);
+}
+END_TEST
+
+START_TEST(claims_are_disjoint_stay_in_a_superslab_and_add_up)
+{
+	static struct hak_run runs[RUNS];
+	static uint32_t counts[RUNS];
+	static bool live[RUNS];
+	struct hak_node *n = &hak_nodes[0];
+	uint64_t seed = 5, held = 0;
+	setup();
+	for (uint32_t step = 0; step < 20 * RUNS; step++) {
+		uint32_t i = (uint32_t)(suite_random(&seed) % RUNS);
+		if (live[i]) {
+			unsigned char *p = (unsigned char *)address(&runs[i]);
+			for (uint32_t g = 0; g < counts[i]; g++)
+				EXPECT(*(uint32_t *)(void *)(p + g * HAK_GRANULE) == i + 1, "granule of run %u taken twice", i);
+			hak_pool_release(runs[i].arena, runs[i].granule, counts[i]);
+			held -= counts[i];
+			live[i] = false;
+			continue;
+		}
+		uint32_t count = 1 + (uint32_t)(suite_random(&seed) % 32);
+		bool aligned = suite_random(&seed) % 2, huge = suite_random(&seed) % 2;
+		if (aligned)
+			count = 1u << suite_random(&seed) % 6;
+		EXPECT(hak_pool_claim(0, count, aligned, huge, &runs[i]), "no memory");
+		uint32_t at = runs[i].granule;
+		EXPECT(at / 32 == (at + count - 1) / 32, "granule %u, %u of them: over a SuperSlab's end", at, count);
+		EXPECT(!aligned || at % count == 0, "granule %u, %u of them: not aligned", at, count);
+		for (uint32_t g = 0; g < count; g++) {
+			uint32_t *p = (uint32_t *)(void *)(address(&runs[i]) + g * HAK_GRANULE);
+			EXPECT(!runs[i].zero || *p == 0, "said to be zero");
+			*p = i + 1;
+		}
+		counts[i] = count;
+		live[i] = true;
+		held += count;
+		EXPECT(n->live_bytes == held * HAK_GRANULE, "live bytes %zu, not %zu", (size_t)n->live_bytes,
+		       (size_t)(held * HAK_GRANULE));
+		EXPECT(n->mapped_bytes >= n->live_bytes, "more live than mapped");
+	}
+	for (uint32_t i = 0; i < RUNS; i++)
+		if (live[i])
+			hak_pool_release(runs[i].arena, runs[i].granule, counts[i]);
+	ck_assert_uint_eq(n->live_bytes, 0);
+	ck_assert_uint_eq(n->supers, 0);
+	int64_t available = 0;
+	for (struct hak_arena *a = n->arenas; a; a = a->next)
+		available += a->available;
+	ck_assert_int_eq(available * (int64_t)HAK_GRANULE, n->mapped_bytes);
+}
+END_TEST
+
+/* A small zone grows by parts of a SuperSlab: those in use must still be counted right. */
+START_TEST(superslabs_in_use_are_counted_while_the_zone_grows)
+{
+	struct hak_run run[32];
+	setup();
+	for (int i = 0; i < 32; i++) {
+		ck_assert(claim(1, &run[i]));
+		ck_assert_uint_eq(hak_nodes[0].supers, 1);
+	}
+	for (int i = 0; i < 32; i++) {
+		ck_assert_uint_eq(hak_nodes[0].supers, 1);
+		hak_pool_release(run[i].arena, run[i].granule, 1);
+	}
+	ck_assert_uint_eq(hak_nodes[0].supers, 0);
+}
+END_TEST
+
+START_TEST(memory_is_unused_then_empty_then_after_release_unused_again)
+{
+	struct hak_run run;
+	setup();
+	make_room(2);
+	ck_assert(claim(1, &run));
+	ck_assert_int_eq(run.stage, HAK_STAGE_NEW);
+	ck_assert(run.zero);
+	ck_assert_int_eq(*address(&run), 0);
+	memset(address(&run), 0xff, HAK_GRANULE);
+	char *first = address(&run);
+	hak_pool_release(run.arena, run.granule, 1);
+
+	ck_assert(claim(1, &run));
+	ck_assert_ptr_eq(address(&run), first);
+	ck_assert_int_eq(run.stage, HAK_STAGE_EMPTY);
+	ck_assert(!run.zero);
+	hak_pool_release(run.arena, run.granule, 1);
+
+	ck_assert_uint_eq(hak_reclaim_all(), HAK_GRANULE);
+	ck_assert_uint_eq(hak_reclaim_all(), 0);
+	ck_assert(claim(1, &run));
+	ck_assert(run.zero);
+	for (size_t i = 0; i < HAK_GRANULE; i++)
+		EXPECT(address(&run)[i] == 0, "byte %zu is not zero after its release", i);
+}
+END_TEST
+
+START_TEST(what_the_kernel_refused_to_take_is_not_called_zero)
+{
+	struct hak_run run;
+	setup();
+	ck_assert(claim(1, &run));
+	memset(address(&run), 0xff, HAK_GRANULE);
+	/* locked memory: MADV_DONTNEED fails with EINVAL */
+	ck_assert_int_eq(mlock(address(&run), HAK_GRANULE), 0);
+	hak_pool_release(run.arena, run.granule, 1);
+	ck_assert_uint_eq(hak_reclaim_all(), 0);
+	ck_assert(claim(1, &run));
+	ck_assert(!run.zero);
+	ck_assert_int_eq(run.stage, HAK_STAGE_EMPTY);
+}
+END_TEST
+
+START_TEST(empty_granules_go_before_unused_and_dense_superslabs_before_sparse)
+{
+	struct hak_run full[2][32], run;
+	setup();
+	make_room(3);
+	for (int s = 0; s < 2; s++)
+		for (int i = 0; i < 32; i++)
+			ck_assert(claim(1, &full[s][i]));
+	ck_assert_ptr_ne(full[0][0].arena->base + full[0][0].granule / 32 * HAK_SUPER,
+			 full[1][0].arena->base + full[1][0].granule / 32 * HAK_SUPER);
+	/* 5 free in the first, 2 in the second; the third is all UNUSED */
+	for (int i = 10; i < 15; i++)
+		hak_pool_release(full[0][i].arena, full[0][i].granule, 1);
+	for (int i = 20; i < 22; i++)
+		hak_pool_release(full[1][i].arena, full[1][i].granule, 1);
+	for (int i = 0; i < 7; i++) {
+		ck_assert(claim(1, &run));
+		ck_assert_int_eq(run.stage, HAK_STAGE_EMPTY);
+		ck_assert_uint_eq(run.granule / 32, full[i < 2][0].granule / 32);
+	}
+	ck_assert(claim(1, &run));
+	ck_assert_int_eq(run.stage, HAK_STAGE_NEW);
+	ck_assert(claim(1, &run));
+	ck_assert_int_eq(run.stage, HAK_STAGE_UNUSED);
+}
+END_TEST
+
+START_TEST(near_claims_take_empty_granules_of_their_superslab_only)
+{
+	struct hak_run run[32], near;
+	setup();
+	make_room(2);
+	for (int i = 0; i < 32; i++)
+		ck_assert(claim(1, &run[i]));
+	uint32_t super = run[0].granule / 32;
+	ck_assert(!hak_pool_claim_near(run[0].arena, super, 1, &near));
+	hak_pool_release(run[3].arena, run[3].granule, 1);
+	ck_assert(!hak_pool_claim_near(run[0].arena, super, 2, &near));
+	ck_assert(hak_pool_claim_near(run[0].arena, super, 1, &near));
+	ck_assert_uint_eq(near.granule, run[3].granule);
+	ck_assert_int_eq(near.stage, HAK_STAGE_NEAR);
+	ck_assert(!near.zero);
+	/* a wholly EMPTY one is left to be released */
+	for (int i = 0; i < 32; i++)
+		hak_pool_release(run[i].arena, run[i].granule, 1);
+	ck_assert(!hak_pool_claim_near(run[0].arena, super, 1, &near));
+	/* UNUSED ones are not near */
+	hak_reclaim_all();
+	ck_assert(claim(1, &run[0]));
+	ck_assert(!hak_pool_claim_near(run[0].arena, run[0].granule / 32, 1, &near));
+}
+END_TEST
+
+START_TEST(the_huge_zone_lies_apart_and_begins_with_whole_superslabs)
+{
+	struct hak_run small, huge;
+	setup();
+	ck_assert(hak_pool_claim(0, 1, true, false, &small));
+	ck_assert(hak_pool_claim(0, 1, true, true, &huge));
+	ck_assert_ptr_eq(small.arena, huge.arena);
+	ck_assert_uint_lt(small.granule, small.arena->small_end);
+	ck_assert_uint_ge(huge.granule, small.arena->huge_start);
+	ck_assert_uint_eq(small.arena->huge_start % 32, 0);
+	ck_assert_int_eq(huge.stage, HAK_STAGE_NEW);
+}
+END_TEST
+
+/* ---- failing growth ---------------------------------------------------------------- */
+
+static int failures;
+
+static void *no_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	(void)addr, (void)bytes, (void)prot, (void)flags, (void)fd, (void)offset;
+	failures++;
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
+START_TEST(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_does)
+{
+	struct hak_run run[64], one;
+	int held = 0;
+	setup();
+	ck_assert(claim(1, &one));
+	hak_sys.mmap = no_mmap;
+	while (held < 64 && claim(1, &run[held]))
+		held++;
+	ck_assert_int_lt(held, 64);
+	ck_assert_int_gt(failures, 0);
+	for (int i = 0; i < held; i++)
+		hak_pool_release(run[i].arena, run[i].granule, 1);
+	/* what was there can still be had */
+	for (int i = 0; i < held; i++)
+		ck_assert(claim(1, &run[i]));
+	ck_assert(!claim(1, &run[held]));
+	hak_sys.mmap = mmap;
+	for (int i = held; i < 64; i++)
+		ck_assert(claim(1, &run[i]));
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, 65 * HAK_GRANULE);
+}
+END_TEST
+
+/* The program's own mappings may lie in an arena's slot: growth stops there. */
+START_TEST(growth_ends_where_another_mapping_begins)
+{
+	struct hak_run run[600];
+	setup();
+	ck_assert(claim(1, &run[0]));
+	struct hak_arena *a = run[0].arena;
+	char *in_the_way = a->base + 256 * HAK_GRANULE;
+	void *got = mmap(in_the_way, HAK_PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	ck_assert_ptr_eq(got, in_the_way);
+	for (int i = 1; i < 600; i++) {
+		EXPECT(claim(1, &run[i]), "claim %d", i);
+		char *p = address(&run[i]);
+		EXPECT(p + HAK_GRANULE <= in_the_way || p >= in_the_way + HAK_PAGE, "claim %d over the mapping", i);
+		*p = 1;
+	}
+}
+END_TEST
+
+/* ---- threads ----------------------------------------------------------------------- */
+
+#define WORKERS 4
+#define HELD 40
+
+static _Atomic unsigned char owner_of[HAK_ARENA_GRANULES];
+
+static void *work(void *arg)
+{
+	struct hak_run held[HELD];
+	uint32_t counts[HELD] = { 0 };
+	uint64_t seed = (uintptr_t)arg * 77 + 1;
+	for (int step = 0; step < 30000; step++) {
+		uint32_t i = (uint32_t)(suite_random(&seed) % HELD);
+		if (counts[i]) {
+			for (uint32_t g = 0; g < counts[i]; g++)
+				if (atomic_exchange(&owner_of[held[i].granule + g], 0) != (uintptr_t)arg)
+					return "granule lost its owner";
+			hak_pool_release(held[i].arena, held[i].granule, counts[i]);
+			counts[i] = 0;
+			continue;
+		}
+		uint32_t count = 1u << suite_random(&seed) % 4;
+		if (!claim(count, &held[i]))
+			return "no memory";
+		for (uint32_t g = 0; g < count; g++)
+			if (atomic_exchange(&owner_of[held[i].granule + g], (unsigned char)(uintptr_t)arg))
+				return "granule claimed twice";
+		counts[i] = count;
+		if (step % 3000 == 0)
+			hak_reclaim_all();
+	}
+	for (uint32_t i = 0; i < HELD; i++)
+		if (counts[i])
+			hak_pool_release(held[i].arena, held[i].granule, counts[i]);
+	return NULL;
+}
+
+START_TEST(threads_never_claim_the_same_granule)
+{
+	pthread_t t[WORKERS];
+	void *fault;
+	setup();
+	for (uintptr_t i = 0; i < WORKERS; i++)
+		ck_assert_int_eq(pthread_create(&t[i], NULL, work, (void *)(i + 1)), 0);
+	for (int i = 0; i < WORKERS; i++) {
+		pthread_join(t[i], &fault);
+		ck_assert_msg(!fault, "%s", (const char *)fault);
+	}
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
+	ck_assert_ptr_null(hak_nodes[0].arenas->next);
+	ck_assert_int_eq(hak_nodes[0].arenas->available * (int64_t)HAK_GRANULE, hak_nodes[0].mapped_bytes);
+}
+END_TEST
+
+SUITE("pool", 30,
+      CALM(a_run_is_found_in_a_mask_as_by_looking_at_each_place),
+      CALM(claims_are_disjoint_stay_in_a_superslab_and_add_up),
+      CALM(superslabs_in_use_are_counted_while_the_zone_grows),
+      CALM(memory_is_unused_then_empty_then_after_release_unused_again),
+      CALM(what_the_kernel_refused_to_take_is_not_called_zero),
+      CALM(empty_granules_go_before_unused_and_dense_superslabs_before_sparse),
+      CALM(near_claims_take_empty_granules_of_their_superslab_only),
+      CALM(the_huge_zone_lies_apart_and_begins_with_whole_superslabs),
+      CALM(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_does),
+      CALM(growth_ends_where_another_mapping_begins),
+      CALM(threads_never_claim_the_same_granule))
