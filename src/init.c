@@ -15,12 +15,11 @@
 #include "sys/sys.h"
 
 #define FREES_BEFORE_HEAP 16u /* a thread that only frees gets a heap to buffer them */
-#define AWAY_LIMIT 2u	      /* slow paths on another node before the heap is changed */
 
 enum thread_state { THREAD_NEW, THREAD_LIVE, THREAD_ENDED };
 
 static HAK_TLS enum thread_state state;
-static HAK_TLS uint32_t frees, away;
+static HAK_TLS uint32_t frees;
 
 static struct hak_lock init_lock = HAK_LOCK_INIT(HAK_RANK_FORK);
 static _Atomic bool started;
@@ -97,12 +96,10 @@ static struct hak_heap *attach(void)
 	return h;
 }
 
-/* The thread runs on another node for the second time: its heap stays on the old one. */
+/* The thread has moved to another node: its heap stays on the old one, for the next
+ * thread there. No hysteresis: changing heaps back and forth costs two list operations. */
 static struct hak_heap *migrate(struct hak_heap *h)
 {
-	if (++away < AWAY_LIMIT)
-		return h;
-	away = 0;
 	struct hak_heap *other = hak_heap_acquire(hak_node_here());
 	if (!other)
 		return h;

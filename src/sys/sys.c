@@ -101,5 +101,9 @@ void *hak_sys_map(size_t bytes)
 
 void hak_sys_name(void *addr, size_t bytes, const char *name)
 {
-	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (unsigned long)addr, bytes, name);
+	static _Atomic bool refused; /* a kernel before 5.17, or built without it */
+	/* relaxed: asking once more is harmless */
+	if (!atomic_load_explicit(&refused, memory_order_relaxed) &&
+	    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (unsigned long)addr, bytes, name))
+		atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
