@@ -2,7 +2,7 @@ dnl SPDX-License-Identifier: MIT
 dnl HAK_WARNINGS: WARN_CFLAGS gets each warning that this compiler knows.
 AC_DEFUN([HAK_WARNINGS], [
   WARN_CFLAGS=
-  for hak_flag in -Wall -Wextra -Wundef -Wshadow -Wvla -Wwrite-strings -Wstrict-prototypes \
+  for hak_flag in -Wall -Wextra -Wundef -Wshadow -Wvla -Wstrict-prototypes \
                   -Wmissing-prototypes -Wpointer-arith -Wno-gnu-designator; do
     AC_MSG_CHECKING([whether $CC knows $hak_flag])
     hak_save=$CFLAGS

@@ -8,6 +8,7 @@
 
 #include "options.h"
 #include "stats.h"
+#include "sys/sys.h"
 
 #define LINE 256
 
@@ -43,7 +44,7 @@ void hak_text_hex(struct hak_text *t, uint64_t v)
 void hak_text_write(const struct hak_text *t, int fd)
 {
 	for (size_t done = 0; done < t->len;) {
-		ssize_t n = write(fd, t->buf + done, t->len - done);
+		ssize_t n = hak_sys_write(fd, t->buf + done, t->len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)

@@ -5,12 +5,15 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "die.h"
 #include "front.h"
 #include "numa/huge.h"
+#include "sys/sys.h"
 
 /* glibc's own names for them, which no preload replaces. */
 extern void __libc_free(void *p) __attribute__((weak));
@@ -22,7 +25,7 @@ static _Atomic uintptr_t known_from, known_to;
 
 struct mapping {
 	uintptr_t from, to;
-	bool file, stack;
+	bool file, stack, writable;
 };
 
 static uintptr_t hex(const char **s)
@@ -47,13 +50,10 @@ static bool parse_line(const char *line, uintptr_t at, struct mapping *m)
 	m->to = hex(&line);
 	if (at < m->from || at >= m->to)
 		return false;
-	for (int field = 0; field < 3; field++) { /* to the device */
+	m->writable = line[1] == 'r' && line[2] == 'w';
+	for (int field = 0; line && field < 3; field++) /* past perms, offset, device */
 		line = strchr(line + 1, ' ');
-		if (!line)
-			return true;
-	}
-	line = strchr(line + 1, ' ');
-	m->file = line && line[1] != '0';
+	m->file = line && line[1] != '0'; /* the inode */
 	m->stack = line && strstr(line, "[stack");
 	return true;
 }
@@ -65,12 +65,12 @@ static bool find_mapping(const void *p, struct mapping *m, bool *readable)
 	size_t have = 0;
 	bool found = false;
 	*m = (struct mapping){ 0 };
-	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int fd = hak_sys_open("/proc/self/maps", O_RDONLY, 0);
 	*readable = fd >= 0;
 	if (fd < 0)
 		return false;
 	while (!found) {
-		ssize_t n = read(fd, buf + have, sizeof buf - 1 - have);
+		ssize_t n = hak_sys_read(fd, buf + have, sizeof buf - 1 - have);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -88,8 +88,38 @@ static bool find_mapping(const void *p, struct mapping *m, bool *readable)
 		if (have == sizeof buf - 1) /* a line longer than any: drop it */
 			have = 0;
 	}
-	close(fd);
+	hak_sys_close(fd);
 	return found;
+}
+
+/*
+ * In use on the calling thread's stack. A thread's stack is anonymous memory without a
+ * name, and may have been merged with a neighbour; glibc keeps the thread's descriptor,
+ * which pthread_self() names, at its upper end.
+ */
+static bool on_our_stack(const void *p, const struct mapping *m)
+{
+	uintptr_t frame = (uintptr_t)__builtin_frame_address(0), end = (uintptr_t)pthread_self();
+	return frame >= m->from && end < m->to && (uintptr_t)p >= frame && (uintptr_t)p < end;
+}
+
+static int segment_has(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	uintptr_t at = *(uintptr_t *)arg;
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		if (ph->p_type == PT_LOAD && at - (info->dlpi_addr + ph->p_vaddr) < ph->p_memsz)
+			return 1;
+	}
+	return 0;
+}
+
+/* Static data that no file backs (.bss) is anonymous memory too. */
+static bool in_object(const void *p)
+{
+	uintptr_t at = (uintptr_t)p;
+	return dl_iterate_phdr(segment_has, &at) != 0;
 }
 
 static bool in_arena(const void *p)
@@ -112,16 +142,21 @@ static bool plausible(const void *p)
 	if (v >= atomic_load_explicit(&known_from, memory_order_relaxed) &&
 	    v < atomic_load_explicit(&known_to, memory_order_relaxed))
 		return true;
-	if (in_arena(p))
-		fault = "not an allocated block (freed twice, or never allocated)";
+	if (in_arena(p)) /* with a tag: of realloc, which has found no block that starts here */
+		fault = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed) ?
+			"not the start of a block" : "not an allocated block (freed twice, or never allocated)";
 	else if (hak_own_contains(p))
 		fault = "not the start of a block";
 	else if (!find_mapping(p, &m, &readable))
 		fault = readable ? "address is not mapped" : NULL;
-	else if (m.stack)
+	else if (m.stack || on_our_stack(p, &m))
 		fault = "address is on the stack";
 	else if (m.file)
 		fault = "address is in a mapped file";
+	else if (!m.writable)
+		fault = "address is in memory that cannot be written";
+	else if (in_object(p))
+		fault = "address is in a program or library";
 	else if (v & (HAK_MIN_ALIGN - 1))
 		fault = "misaligned address";
 	if (fault) {

@@ -96,7 +96,8 @@ void *hak_memalign(size_t align, size_t bytes)
 	bool zero;
 	if (align <= HAK_MIN_ALIGN)
 		return hak_malloc(bytes);
-	return alloc_slow(bytes, align, &zero);
+	/* a run of no granules would be no block */
+	return alloc_slow(hak_max(bytes, 1), align, &zero);
 }
 
 void *hak_calloc(size_t count, size_t bytes)
@@ -146,8 +147,9 @@ static void free_run(void *p)
 		hak_fault("not the start of a block", p, (size_t)count * HAK_GRANULE, 0);
 		return;
 	}
-	/* acquire RUN: of two frees of one block only one gets past here */
-	if (!atomic_compare_exchange_strong_explicit(hak_tag_of(p), &span, 0, memory_order_acquire,
+	/* relaxed: of two frees of one block only one gets past here; the granules are
+	 * handed on by POOL or the huge lock */
+	if (!atomic_compare_exchange_strong_explicit(hak_tag_of(p), &span, 0, memory_order_relaxed,
 						     memory_order_relaxed)) {
 		hak_fault("double free", p, 0, 0);
 		return;
@@ -168,16 +170,18 @@ HAK_NOINLINE void hak_free_other(void *p)
 	struct hak_heap *h = hak_heap_self;
 	uint32_t code = hak_tag_code(tag);
 	int err = errno;
+	hak_fork_check();
 	if (code == HAK_CODE_SPAN) {
 		free_run(p);
 	} else if (tag == 0) {
-		hak_foreign_free(p);
+		/* slots are not reserved: an own mapping may lie in one */
+		if (!hak_own_free(p))
+			hak_foreign_free(p);
 	} else if (code >= HAK_CODE(HAK_CLASSES)) {
 		hak_fault("not the start of a block", p, 0, 0);
 	} else {
 		unsigned class = code >> HAK_CODE_SHIFT;
 		const struct hak_class *c = &hak_classes[class];
-		hak_fork_check();
 		if (!hak_block_on_stride(p, c))
 			hak_fault("not the start of a block", p, c->stride, hak_tag_heap(tag));
 		else if (hak_tag_heap(tag) == hak_heap_id(h))
@@ -194,6 +198,7 @@ HAK_COLD void hak_free_far(void *p)
 	int err = errno;
 	if (!p)
 		return;
+	hak_fork_check();
 	if (hak_tag_of(p)) {
 		hak_free_other(p);
 	} else if (!hak_own_free(p)) {
@@ -208,12 +213,14 @@ HAK_COLD void hak_free_far(void *p)
 static size_t block_size(const void *p)
 {
 	_Atomic uint32_t *t = hak_tag_of(p);
-	if (!t)
+	uint32_t tag = t ? atomic_load_explicit(t, memory_order_relaxed) : 0, code = hak_tag_code(tag);
+	if (!tag) {
+		hak_fork_check();
 		return hak_own_size(p);
-	uint32_t tag = atomic_load_explicit(t, memory_order_relaxed), code = hak_tag_code(tag);
+	}
 	if (code == HAK_CODE_SPAN && ((uintptr_t)p & (HAK_GRANULE - 1)) == 0)
 		return (size_t)hak_arena_of(p)->slabs[hak_granule_of(p)].carved * HAK_GRANULE;
-	if (!tag || code >= HAK_CODE(HAK_CLASSES))
+	if (code >= HAK_CODE(HAK_CLASSES))
 		return 0;
 	const struct hak_class *c = &hak_classes[code >> HAK_CODE_SHIFT];
 	return hak_block_on_stride(p, c) ? c->stride : 0;
@@ -238,7 +245,7 @@ static void *move(void *p, size_t old, size_t bytes)
 static void *resize_large(void *p, size_t old, size_t bytes)
 {
 	_Atomic uint32_t *t = hak_tag_of(p);
-	if (!t) {
+	if (!t || !atomic_load_explicit(t, memory_order_relaxed)) {
 		if (bytes >= HAK_HUGE_OWN / 2 && bytes <= HAK_MAX_REQUEST)
 			return hak_own_resize(p, bytes);
 		return move(p, old, bytes);
@@ -258,6 +265,7 @@ void *hak_realloc(void *p, size_t bytes)
 	void *q;
 	if (!p)
 		return hak_malloc(bytes);
+	hak_fork_check();
 	size_t old = block_size(p);
 	if (!old)
 		return hak_foreign_realloc(p, bytes);

@@ -66,6 +66,8 @@ static bool start(void)
 
 static HAK_COLD void fork_raw(void)
 {
+	if (hak_lock_all_held) /* an early handler in fork's child: ours is yet to come */
+		return;
 	*not_forked = 1;
 	init_lock.state = 0;
 	hak_reclaim_lock.state = 0;
@@ -144,10 +146,12 @@ static void fork_prepare(void)
 	hak_lock(&hak_huge_lock);
 	hak_lock(&hak_arena_lock);
 	hak_lock(&hak_meta_lock);
+	hak_lock_all_held = true;
 }
 
 static void fork_parent(void)
 {
+	hak_lock_all_held = false;
 	hak_unlock(&hak_meta_lock);
 	hak_unlock(&hak_arena_lock);
 	hak_unlock(&hak_huge_lock);
@@ -158,6 +162,7 @@ static void fork_parent(void)
 
 static void fork_child(void)
 {
+	hak_lock_all_held = false;
 	if (not_forked)
 		*not_forked = 1;
 	hak_lock_reset(&hak_meta_lock);

@@ -16,6 +16,7 @@
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
+#include "init.h"
 #include "options.h"
 #include "reclaim.h"
 #include "stats.h"
@@ -52,14 +53,22 @@ HAK_EXPORT void *calloc(size_t count, size_t bytes)
 	return checked(hak_calloc(count, bytes));
 }
 
-/* realloc(p, 0) frees and returns NULL, as glibc does. */
-HAK_EXPORT void *realloc(void *p, size_t bytes)
+/*
+ * realloc(p, 0) frees and returns NULL, as glibc does. Exported functions never call each
+ * other: after dlopen those names are the C library's.
+ */
+static void *resize(void *p, size_t bytes)
 {
 	if (p && bytes == 0) {
 		hak_free(p);
 		return NULL;
 	}
 	return checked(hak_realloc(p, bytes));
+}
+
+HAK_EXPORT void *realloc(void *p, size_t bytes)
+{
+	return resize(p, bytes);
 }
 
 HAK_EXPORT void *reallocarray(void *p, size_t count, size_t bytes)
@@ -69,7 +78,7 @@ HAK_EXPORT void *reallocarray(void *p, size_t count, size_t bytes)
 		errno = ENOMEM;
 		return NULL;
 	}
-	return realloc(p, total);
+	return resize(p, total);
 }
 
 HAK_EXPORT void *aligned_alloc(size_t align, size_t bytes)
@@ -140,10 +149,18 @@ HAK_EXPORT void free_aligned_sized(void *p, size_t align, size_t bytes)
 	hak_free(p);
 }
 
+static size_t trim(void)
+{
+	hak_fork_check();
+	if (hak_heap_self != &hak_heap_none)
+		hak_heap_empty(hak_heap_self);
+	return hak_reclaim_all();
+}
+
 HAK_EXPORT int malloc_trim(size_t pad)
 {
 	(void)pad;
-	return hakmem_trim() != 0;
+	return trim() != 0;
 }
 
 /* None of glibc's parameters has a counterpart here; accepting them keeps programs going. */
@@ -154,7 +171,7 @@ HAK_EXPORT int mallopt(int param, int value)
 	return 1;
 }
 
-HAK_EXPORT struct mallinfo2 mallinfo2(void)
+static struct mallinfo2 info(void)
 {
 	struct mallinfo2 m;
 	struct hakmem_stats s;
@@ -167,6 +184,11 @@ HAK_EXPORT struct mallinfo2 mallinfo2(void)
 	return m;
 }
 
+HAK_EXPORT struct mallinfo2 mallinfo2(void)
+{
+	return info();
+}
+
 static int clamp(size_t n)
 {
 	return n > INT_MAX ? INT_MAX : (int)n;
@@ -175,7 +197,7 @@ static int clamp(size_t n)
 /* Its fields are ints: what does not fit reads INT_MAX, not a negative number. */
 HAK_EXPORT struct mallinfo mallinfo(void)
 {
-	struct mallinfo2 n = mallinfo2();
+	struct mallinfo2 n = info();
 	struct mallinfo m;
 	memset(&m, 0, sizeof m);
 	m.arena = clamp(n.arena);
@@ -231,13 +253,12 @@ HAK_EXPORT const char *hakmem_version(void)
 
 HAK_EXPORT size_t hakmem_trim(void)
 {
-	if (hak_heap_self != &hak_heap_none)
-		hak_heap_empty(hak_heap_self);
-	return hak_reclaim_all();
+	return trim();
 }
 
 HAK_EXPORT void hakmem_thread_idle(void)
 {
+	hak_fork_check();
 	if (hak_heap_self != &hak_heap_none)
 		hak_heap_empty(hak_heap_self);
 }

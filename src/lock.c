@@ -10,11 +10,24 @@
 
 #define SPINS 64 /* about 1 us: most holders are a batch of blocks away from done */
 
+HAK_TLS bool hak_lock_all_held;
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 HAK_COLD void hak_lock_wait(struct hak_lock *lock)
 {
+	if (hak_lock_all_held)
+		return;
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t free = 0;
-		__builtin_ia32_pause();
+		cpu_relax();
 		/* relaxed: only a hint when to try */
 		if (atomic_load_explicit(&lock->state, memory_order_relaxed) == 0 &&
 		    /* acquire LOCK */
@@ -45,6 +58,8 @@ static HAK_TLS uint32_t held[HAK_RANK_META + 1];
 
 void hak_lock_order(const struct hak_lock *lock, bool blocking)
 {
+	if (hak_lock_all_held)
+		return;
 	/* under fork's lock all heaps are taken, by id: the one place with two of a rank */
 	if (blocking)
 		for (uint32_t r = lock->rank + (held[HAK_RANK_FORK] != 0); r <= HAK_RANK_META; r++)
@@ -55,6 +70,8 @@ void hak_lock_order(const struct hak_lock *lock, bool blocking)
 
 void hak_lock_forget(const struct hak_lock *lock)
 {
-	held[lock->rank]--;
+	/* a lock that was made between fork's handlers is held without having been counted */
+	if (held[lock->rank])
+		held[lock->rank]--;
 }
 #endif

@@ -32,6 +32,13 @@ enum hak_rank {
 	HAK_RANK_META,
 };
 
+/*
+ * True between fork's first and last handler of ours, which hold every lock: handlers that
+ * were registered before ours run in between, in this thread, and may allocate. They find
+ * the locks taken and go on; the locks stay taken.
+ */
+extern HAK_TLS bool hak_lock_all_held;
+
 /* 0 free, 1 held, 2 held with waiters (Drepper: Futexes are tricky, 2011). */
 struct hak_lock {
 	_Atomic uint32_t state;
@@ -81,6 +88,8 @@ static inline bool hak_trylock(struct hak_lock *lock)
 
 static inline void hak_unlock(struct hak_lock *lock)
 {
+	if (hak_unlikely(hak_lock_all_held))
+		return;
 	hak_lock_forget(lock);
 	/* release LOCK: the next holder sees what this one wrote */
 	if (atomic_exchange_explicit(&lock->state, 0, memory_order_release) == 2)

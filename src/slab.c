@@ -90,9 +90,14 @@ bool hak_slab_collect(struct hak_slab *s)
 			continue;
 		/* acquire REMOTE-HANDOFF: the blocks may be handed out again */
 		uint64_t bits = atomic_exchange_explicit(&s->remote_words[w], 0, memory_order_acquire);
-		if (s->free_words[w] & bits)
+		uint64_t twice = s->free_words[w] & bits;
+		if (twice) {
+			uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(twice);
+			hak_fault("double free", s->base + (size_t)i * c->stride, c->stride,
+				  atomic_load_explicit(&s->owner, memory_order_relaxed));
 			once = false; /* the others must come home all the same */
-		bits &= ~s->free_words[w];
+		}
+		bits &= ~twice;
 		s->free_words[w] |= bits;
 		s->nfree += (uint32_t)__builtin_popcountll(bits);
 		if (bits && w < s->hint)

@@ -120,7 +120,8 @@ static inline bool hak_slab_hold(struct hak_slab *s)
 }
 
 /* Clears QUEUED, then moves all remote bits to the free ones. Owner only, after taking
- * the slab from the pending stack or holding it. False: a block was freed twice. */
+ * the slab from the pending stack or holding it. False: a block was freed twice, and
+ * has been reported. */
 bool hak_slab_collect(struct hak_slab *s);
 
 /* Checks the equations above; nothing in a release build. Owner only. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
+#include "init.h"
 #include "meta.h"
 #include "numa/huge.h"
 #include "numa/node.h"
@@ -23,6 +25,7 @@
 
 #define TEXT_BYTES 32768
 #define PATH_BYTES 512
+#define LOCK_TRIES 1000
 
 _Atomic uint64_t hak_stats_faults;
 
@@ -65,15 +68,24 @@ static void add_heap(struct totals *t, const struct hak_heap *h)
 static void collect(struct totals *t)
 {
 	struct hak_front_figures f;
+	hak_fork_check();
 	memset(t, 0, sizeof *t);
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
 		struct hak_heap *h = hak_heap_by_id(id);
-		/* under its lock the figures of one heap belong together; a heap that is
-		 * busy is read as it is */
-		bool locked = hak_trylock(&h->lock);
-		add_heap(t, h);
-		if (locked)
-			hak_unlock(&h->lock);
+		if (h->abandoned) { /* its lock is held for ever, and nobody changes it */
+			add_heap(t, h);
+			continue;
+		}
+		/* its figures belong together only under its lock. One that stays busy is left
+		 * out: its holder may be this very thread, under a signal's handler */
+		for (int tries = 0; tries < LOCK_TRIES; tries++) {
+			if (hak_trylock(&h->lock)) {
+				add_heap(t, h);
+				hak_unlock(&h->lock);
+				break;
+			}
+			sched_yield();
+		}
 	}
 	hak_huge_figures(&t->huge);
 	hak_front_figures(&f);
@@ -141,12 +153,12 @@ static void read_resident(struct resident *r)
 	size_t have = 0;
 	struct hak_arena *a = NULL;
 	memset(r, 0, sizeof *r);
-	int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+	int fd = hak_sys_open("/proc/self/smaps", O_RDONLY, 0);
 	if (fd < 0)
 		return;
 	r->known = true;
 	for (;;) {
-		ssize_t n = read(fd, buf + have, sizeof buf - 1 - have);
+		ssize_t n = hak_sys_read(fd, buf + have, sizeof buf - 1 - have);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -164,7 +176,7 @@ static void read_resident(struct resident *r)
 		if (have == sizeof buf - 1)
 			have = 0;
 	}
-	close(fd);
+	hak_sys_close(fd);
 }
 
 static const char *engine_bind(void)
@@ -246,7 +258,7 @@ void hak_stats_table(int fd)
 		row(&t, "resident", KIB(r.node_rss[i]));
 		row(&t, "on huge pages", KIB(r.node_huge[i]));
 		row(&t, "live", KIB(s.live_node[i]));
-		row(&t, "SuperSlabs in use", atomic_load_explicit(&n->supers, memory_order_relaxed), "");
+		row(&t, "SuperSlabs in use", hak_node_supers(i), "");
 	}
 	hak_text_str(&t, "\nengines: placement ");
 	hak_text_str(&t, engine_bind());
@@ -338,7 +350,7 @@ static void json(int fd)
 		field(&t, "huge", r.node_huge[i]);
 		field(&t, "live", s.live_node[i]);
 		field(&t, "remote_frees", s.remote_node[i]);
-		field(&t, "superslabs", atomic_load_explicit(&n->supers, memory_order_relaxed));
+		field(&t, "superslabs", hak_node_supers(i));
 		hak_text_str(&t, "}");
 	}
 	hak_text_str(&t, "]");
@@ -397,11 +409,11 @@ void hak_stats_exit(void)
 		return;
 	}
 	expand(name, sizeof name);
-	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int fd = hak_sys_open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 	if (fd < 0) {
 		hak_warn("cannot write statistics", name);
 		return;
 	}
 	json(fd);
-	close(fd);
+	hak_sys_close(fd);
 }

@@ -297,40 +297,6 @@ static void twice_reaches_slab_at_idle(void)
 	free(keep);
 }
 
-/* The block's slab is gone and its granules serve another class when it comes home. */
-static void twice_and_slab_reused(void)
-{
-	enum { PER_SLAB = 16, SLABS = 8 };
-	char *block[SLABS * PER_SLAB], *first = NULL;
-	size_t of_first[PER_SLAB], others[SLABS * PER_SLAB], nf = 0, no = 0;
-	for (int i = 0; i < SLABS * PER_SLAB; i++)
-		block[i] = get(4096);
-	first = (char *)((uintptr_t)block[40] & ~(uintptr_t)0xffff);
-	for (size_t i = 0; i < SLABS * PER_SLAB; i++)
-		if (block[i] >= first && block[i] < first + 0x10000 && nf < PER_SLAB)
-			of_first[nf++] = i;
-		else
-			others[no++] = i;
-	/* one of another slab goes home first, so that an EMPTY one is not the last */
-	size_t o = 0;
-	free(block[others[o++]]);
-	for (size_t i = 0; i < nf; i++)
-		free(block[of_first[i]]);
-	while (o < 24)
-		free(block[others[o++]]);
-	/* the magazine holds about 63: these come home in the batch after next */
-	free_bad(first);
-	char *small[4096];
-	while (o < 80)
-		free(block[others[o++]]);
-	for (int i = 0; i < 4096; i++)
-		small[i] = get(256);
-	hakmem_thread_idle();
-	/* not caught: then the block at `first` went home into the new slab */
-	for (int i = 0; i < 4096; i++)
-		free(small[i]);
-}
-
 static void twice_by_another_thread_first(size_t bytes)
 {
 	void *keep = get(bytes), *p = get(bytes);
@@ -494,7 +460,6 @@ static const struct crime {
 	CRIME(twice_reaches_slab_run, TWICE),
 	CRIME(twice_reaches_slab_huge, TWICE),
 	CRIME(twice_reaches_slab_at_idle, TWICE),
-	CRIME(twice_and_slab_reused, TWICE),
 #define CRIMES(way)                                                                                \
 	CRIME(way##_small, TWICE), CRIME(way##_pool, TWICE), CRIME(way##_l25, TWICE),              \
 	CRIME(way##_run, TWICE), CRIME(way##_huge, TWICE), CRIME(way##_own, NOWHERE)

@@ -3,8 +3,16 @@
 LDADD = libhakmem_core.la $(CHECK_LIBS) -lpthread -ldl
 
 unit_tests = \
+	%D%/test_api \
 	%D%/test_faults \
-	%D%/test_route
+	%D%/test_heap \
+	%D%/test_huge \
+	%D%/test_options \
+	%D%/test_pool \
+	%D%/test_route \
+	%D%/test_slab \
+	%D%/test_stats \
+	%D%/test_stress
 EXTRA_DIST += %D%/suite.h
 
 if HAVE_CHECK
@@ -22,6 +30,9 @@ check-unit: $(check_PROGRAMS)
 script_tests = %D%/exports.sh %D%/needed.sh
 TESTS += $(script_tests)
 dist_check_SCRIPTS += $(script_tests)
+# Longer ones and those that install programs are steps of ./quickstart test.
+EXTRA_DIST += %D%/crimes.c %D%/crimes.sh %D%/preload_threads.c %D%/preload_threads.sh \
+	%D%/foreign.c %D%/foreign.sh %D%/threads_end.c %D%/threads_end.sh %D%/programs %D%/numa %D%/topologies
 EXTRA_DIST += %D%/exports.txt %D%/instructions.sh %D%/instructions.txt %D%/fastpath.sh %D%/pair.c
 
 TEST_EXTENSIONS = .sh

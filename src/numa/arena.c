@@ -8,6 +8,7 @@
 #include <sys/sysinfo.h>
 
 #include "numa/node.h"
+#include "options.h"
 #include "sys/sys.h"
 
 #define GIB ((size_t)1 << 30)
@@ -161,7 +162,8 @@ int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, boo
 
 void hak_arena_adopt_first(struct hak_arena *arena, uint32_t granules)
 {
-	dress(arena, arena->base, (size_t)granules * HAK_GRANULE, arena->kind == HAK_ARENA_SPANS);
+	dress(arena, arena->base, (size_t)granules * HAK_GRANULE,
+	      arena->kind == HAK_ARENA_SPANS && hak_option_get(HAK_OPT_thp));
 }
 
 static struct hak_arena *meta_new(void)

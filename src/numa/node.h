@@ -24,7 +24,6 @@ struct hak_node {
 	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
 	_Atomic uint64_t live_bytes;		 /* claimed granules */
 	_Atomic uint64_t mapped_bytes;		 /* slab arenas, both zones */
-	_Atomic uint64_t supers;		 /* SuperSlabs in use */
 	struct hak_lock park_lock;
 	struct hak_heap *parked; /* under park_lock */
 } HAK_ALIGNED(HAK_CACHELINE);
@@ -69,6 +68,9 @@ bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count
 
 /* Gives granules back as EMPTY; their tags are clear. */
 void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count);
+
+/* SuperSlabs of the node that have a live granule; walks its arenas. */
+uint64_t hak_node_supers(unsigned node);
 
 /* True if the node's live memory is beyond the option's limit and huge pages exist. */
 bool hak_node_wants_huge(unsigned node);

@@ -47,8 +47,6 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 	atomic_fetch_sub_explicit(&a->available, count, memory_order_relaxed); /* a hint */
 	struct hak_node *n = &hak_nodes[a->node];
 	atomic_fetch_add_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
-	if ((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX)
-		atomic_fetch_add_explicit(&n->supers, 1, memory_order_relaxed);
 	return true;
 }
 
@@ -254,12 +252,9 @@ void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 	struct hak_node *n = &hak_nodes[arena->node];
 	uint32_t mask = run_mask(count, granule % 32);
 	/* release POOL: our writes to the granules' metadata are before the next owner's */
-	uint64_t word = atomic_fetch_or_explicit(&arena->super[granule / 32], HAK_WORD(mask, 0), memory_order_release) |
-			HAK_WORD(mask, 0);
+	atomic_fetch_or_explicit(&arena->super[granule / 32], HAK_WORD(mask, 0), memory_order_release);
 	atomic_fetch_add_explicit(&arena->available, (int32_t)count, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
-	if ((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX)
-		atomic_fetch_sub_explicit(&n->supers, 1, memory_order_relaxed);
 	hak_reclaim_note((size_t)count * HAK_GRANULE);
 }
 
@@ -269,4 +264,29 @@ bool hak_node_wants_huge(unsigned node)
 	       /* relaxed: a threshold */
 	       atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed) >=
 		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024;
+}
+
+/* Mapped granules of a SuperSlab when the small zone ends at `end`, the huge begins at `start`. */
+static uint32_t mapped_mask(uint32_t super, uint32_t end, uint32_t start)
+{
+	uint32_t first = super * 32;
+	if (first >= start || end >= first + 32)
+		return UINT32_MAX;
+	return end > first ? run_mask(end - first, 0) : 0;
+}
+
+uint64_t hak_node_supers(unsigned node)
+{
+	uint64_t n = 0;
+	/* acquire ARENAS; relaxed: a figure for statistics */
+	struct hak_arena *a = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire);
+	for (; a; a = a->next) {
+		uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
+		uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+		for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
+			uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
+			n += (mapped_mask(s, end, start) & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word))) != 0;
+		}
+	}
+	return n;
 }

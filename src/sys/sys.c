@@ -37,14 +37,34 @@ static long sys_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max
 	return syscall(SYS_get_mempolicy, mode, nodes, maxnode, addr, flags);
 }
 
+int hak_sys_open(const char *path, int flags, unsigned mode)
+{
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, mode);
+}
+
+ssize_t hak_sys_read(int fd, void *buf, size_t bytes)
+{
+	return syscall(SYS_read, fd, buf, bytes);
+}
+
+ssize_t hak_sys_write(int fd, const void *buf, size_t bytes)
+{
+	return syscall(SYS_write, fd, buf, bytes);
+}
+
+void hak_sys_close(int fd)
+{
+	syscall(SYS_close, fd);
+}
+
 static ssize_t sys_read_file(const char *path, char *buf, size_t cap)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = hak_sys_open(path, O_RDONLY, 0);
 	if (fd < 0)
 		return -1;
 	size_t n = 0;
 	while (n < cap - 1) {
-		ssize_t got = read(fd, buf + n, cap - 1 - n);
+		ssize_t got = hak_sys_read(fd, buf + n, cap - 1 - n);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
@@ -52,7 +72,7 @@ static ssize_t sys_read_file(const char *path, char *buf, size_t cap)
 		n += (size_t)got;
 	}
 	buf[n] = 0;
-	close(fd);
+	hak_sys_close(fd);
 	return (ssize_t)n;
 }
 

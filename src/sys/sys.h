@@ -34,6 +34,15 @@ extern struct hak_sys hak_sys; /* written by tests only, before other threads st
 /* Fresh zeroed memory, aligned to a page; NULL if there is none. */
 void *hak_sys_map(size_t bytes);
 
+/*
+ * Files, without libc's wrappers: those are cancellation points, and a thread must not be
+ * cancelled inside free, still less with a lock held. -1 and errno on error.
+ */
+int hak_sys_open(const char *path, int flags, unsigned mode);
+ssize_t hak_sys_read(int fd, void *buf, size_t bytes);
+ssize_t hak_sys_write(int fd, const void *buf, size_t bytes);
+void hak_sys_close(int fd);
+
 /* Names [addr, addr + bytes) in /proc/PID/maps, where the kernel can. Never fails. */
 void hak_sys_name(void *addr, size_t bytes, const char *name);
 

@@ -23,7 +23,8 @@ usage() {
 	  --peers          also print the placement of the other allocators installed here
 	  --only JOB       only jobs whose name matches this shell pattern (may be repeated)
 	  --kernel FILE    this kernel image instead of Debian's
-	  --timeout S      for one boot (default 900)
+	  --timeout S      for one boot (default 1800)
+  --unit-timeout S for one unit test program (default 600)
 	  --keep           keep the work folder (the consoles) and name it
 	  --require        missing tools are a failure
 	END
@@ -31,13 +32,13 @@ usage() {
 
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(cd "$here/../.." && pwd)
-build='' preload='' kernel='' min=99.5 boot_timeout=900
+build='' preload='' kernel='' min=99.5 boot_timeout=1800 unit_timeout=600
 peers=false keep=false require=false
 nodes=() only=()
 
 while (($#)); do
 	case $1 in
-	--nodes | --min | --preload | --only | --kernel | --timeout)
+	--nodes | --min | --preload | --only | --kernel | --timeout | --unit-timeout)
 		(($# > 1)) || { usage >&2; exit 2; }
 		case $1 in
 		--nodes) nodes+=("$2") ;;
@@ -46,6 +47,7 @@ while (($#)); do
 		--only) only+=("$2") ;;
 		--kernel) kernel=$2 ;;
 		--timeout) boot_timeout=$2 ;;
+		--unit-timeout) unit_timeout=$2 ;;
 		esac
 		shift 2
 		;;
@@ -117,8 +119,10 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-numa.XXXXXX")
 # shellcheck disable=SC2317 # called by the trap
 clean() {
+	[[ -z $machine ]] || kill "$machine" 2>/dev/null || true
 	if $keep; then echo "numa: kept $work"; else rm -rf "$work"; fi
 }
+machine='' # the running qemu's guard
 trap clean EXIT
 trap 'exit 130' INT TERM
 root=$work/root
@@ -207,7 +211,8 @@ if [[ -z $preload ]]; then
 		done
 		is_elf "$real" || continue
 		add "$real" "/opt/tests/$name"
-		job "$name" 300 quiet "cd /tmp && srcdir=/src CK_TIMEOUT_MULTIPLIER=10 /opt/tests/$name"
+		# Some thirty times slower than the host: a test may do fewer rounds when it is told so.
+		job "$name" "$unit_timeout" quiet "cd /tmp && HAK_TEST_EMULATED=1 srcdir=/src LD_LIBRARY_PATH=/opt/lib CK_TIMEOUT_MULTIPLIER=10 /opt/tests/$name"
 		found=$((found + 1))
 	done
 	if ((found == 0)); then
@@ -339,7 +344,11 @@ boot() {
 		-kernel "$kernel" -initrd "$work/initramfs.gz" -nographic -no-reboot -nic none \
 		-append "console=ttyS0 quiet panic=-1 numa_balancing=disable transparent_hugepage=$thp hak_nodes=$count \
 hak_cpu_nodes=$with_cpus hak_distance=$row hak_thp=$thp" \
-		</dev/null >"$console" 2>&1 || status=$?
+		</dev/null >"$console" 2>&1 &
+	# Waited for, not called: a signal to this script must not be held up by a running machine.
+	machine=$!
+	wait "$machine" || status=$?
+	machine=''
 
 	while IFS= read -r line; do
 		line=${line%$'\r'}

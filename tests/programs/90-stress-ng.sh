@@ -19,11 +19,10 @@ stress() { # STRESSOR OPERATIONS OPTIONS...
 	! grep -E 'fail:|FAILED|terminated on signal|unexpected' "$1.log"
 }
 
-# Mostly address space: blocks of up to 64 MiB, of which few pages are touched.
-stress malloc 10000 --malloc-bytes 64M --malloc-max 4096 --malloc-pthreads 2
+# Mostly address space: large blocks of which few pages are touched.
+stress malloc 5000 --malloc-bytes 16M --malloc-max 1024 --malloc-pthreads 2
 # Mostly memory: every page of small and middle-sized blocks.
-stress malloc 100000 --malloc-bytes 64K --malloc-max 8192 --malloc-pthreads 2 --malloc-touch
-stress malloc 100000 --malloc-bytes 2K --malloc-max 65536
+stress malloc 400000 --malloc-bytes 64K --malloc-max 8192 --malloc-pthreads 2 --malloc-touch
+stress malloc 1000000 --malloc-bytes 2K --malloc-max 65536
 stress fork 3000
-stress forkheavy 300 --forkheavy-allocs 1000 --forkheavy-procs 40
 stress mmap 40 --mmap-bytes 32M

@@ -192,7 +192,7 @@ sweep_strays() { # prints what had to be ended; fails if there was any
 		sleep 0.2
 	done
 	for pid in $left; do
-		echo "still running: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true)"
+		echo "still running: $pid $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || true)"
 		kill -KILL "$pid" 2>/dev/null || true
 	done
 	return 1

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Does each function of the malloc family do what its manual page says? The shipped library
+ * is loaded and asked by name, so Check keeps the C library's malloc.
+ *
+ * The library is the file that HAK_LIBRARY names.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include "route.h"
+
+#include "suite.h"
+
+#define MIB ((size_t)1 << 20)
+
+/* Each function by its C name, in lib. */
+#define FAMILY(X)                                                                                  \
+	X(void *, malloc, (size_t))                                                                \
+	X(void, free, (void *))                                                                    \
+	X(void *, calloc, (size_t, size_t))                                                        \
+	X(void *, realloc, (void *, size_t))                                                       \
+	X(void *, reallocarray, (void *, size_t, size_t))                                          \
+	X(void *, aligned_alloc, (size_t, size_t))                                                 \
+	X(int, posix_memalign, (void **, size_t, size_t))                                          \
+	X(void *, memalign, (size_t, size_t))                                                      \
+	X(void *, valloc, (size_t))                                                                \
+	X(void *, pvalloc, (size_t))                                                               \
+	X(size_t, malloc_usable_size, (void *))                                                    \
+	X(int, malloc_trim, (size_t))                                                              \
+	X(int, mallopt, (int, int))                                                                \
+	X(struct mallinfo, mallinfo, (void))                                                       \
+	X(struct mallinfo2, mallinfo2, (void))                                                     \
+	X(int, malloc_info, (int, FILE *))                                                         \
+	X(void, malloc_stats, (void))                                                              \
+	X(void, free_sized, (void *, size_t))                                                      \
+	X(void, free_aligned_sized, (void *, size_t, size_t))                                      \
+	X(void *, _Znwm, (size_t))                                                                 \
+	X(void *, _Znam, (size_t))                                                                 \
+	X(void *, _ZnwmSt11align_val_t, (size_t, size_t))                                          \
+	X(void, _ZdlPv, (void *))                                                                  \
+	X(void, _ZdaPv, (void *))                                                                  \
+	X(void, _ZdlPvm, (void *, size_t))                                                         \
+	X(void, _ZdlPvSt11align_val_t, (void *, size_t))
+
+static struct {
+#define X(type, name, args) type(*name) args;
+	FAMILY(X)
+#undef X
+} lib;
+
+/* Sizes around every border: classes, tiers, pages, granules. */
+static size_t borders[3 * HAK_CLASSES + 64];
+static size_t border_count;
+
+static void add_border(size_t n)
+{
+	borders[border_count++] = n - 1;
+	borders[border_count++] = n;
+	borders[border_count++] = n + 1;
+}
+
+static void setup(void)
+{
+	const size_t others[] = { HAK_GRANULE, 512 * 1024, HAK_L25_MAX, 2 * MIB, 5 * MIB, HAK_HUGE_OWN, 80 * MIB };
+	void *so = dlopen(getenv("HAK_LIBRARY"), RTLD_NOW | RTLD_LOCAL);
+	if (!so) {
+		fprintf(stderr, "%s\n", dlerror());
+		exit(1);
+	}
+#define X(type, name, args)                                                                        \
+	*(void **)(void *)&lib.name = dlsym(so, #name);                                            \
+	if (!lib.name) {                                                                           \
+		fprintf(stderr, "no " #name "\n");                                                 \
+		exit(1);                                                                           \
+	}
+	FAMILY(X)
+#undef X
+	/* the classes' strides, as the library's sizes show them */
+	for (size_t n = 1; n < HAK_SLAB_MAX;) {
+		void *p = lib.malloc(n);
+		size_t stride = lib.malloc_usable_size(p);
+		lib.free(p);
+		add_border(stride);
+		n = stride + 1;
+		if (border_count > 3 * HAK_CLASSES) {
+			fprintf(stderr, "more classes than there are\n");
+			exit(1);
+		}
+	}
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		add_border(others[i]);
+}
+
+static void write_pattern(void *p, size_t bytes, size_t from)
+{
+	for (size_t i = from; i < bytes; i += i < 4096 || i + 64 > bytes ? 1 : 61)
+		((unsigned char *)p)[i] = (unsigned char)(i * 7 + i / 256 + 1);
+}
+
+/* The pattern of `bytes` bytes, of which the first `kept` must be there. */
+static bool has_pattern(const void *p, size_t bytes, size_t kept)
+{
+	for (size_t i = 0; i < bytes && i < kept; i += i < 4096 || i + 64 > bytes ? 1 : 61)
+		if (((const unsigned char *)p)[i] != (unsigned char)(i * 7 + i / 256 + 1))
+			return false;
+	return true;
+}
+
+START_TEST(malloc_gives_aligned_blocks_that_hold_what_was_asked)
+{
+	for (size_t i = 0; i < border_count; i++) {
+		size_t n = borders[i];
+		errno = E2BIG;
+		char *p = lib.malloc(n);
+		EXPECT(p && errno == E2BIG, "%zu bytes: errno %d", n, errno);
+		EXPECT(((uintptr_t)p & 15) == 0, "%zu bytes: %p", n, (void *)p);
+		EXPECT(lib.malloc_usable_size(p) >= n, "%zu bytes: %zu", n, lib.malloc_usable_size(p));
+		p[0] = 1;
+		p[lib.malloc_usable_size(p) - 1] = 1;
+		errno = E2BIG;
+		lib.free(p);
+		EXPECT(errno == E2BIG, "free of %zu bytes: errno %d", n, errno);
+	}
+}
+END_TEST
+
+START_TEST(malloc_of_nothing_is_a_block_of_its_own)
+{
+	void *p = lib.malloc(0), *q = lib.malloc(0), *r = lib.calloc(0, 8), *s = lib.calloc(8, 0), *t = lib.realloc(NULL, 0);
+	ck_assert(p && q && r && s && t);
+	ck_assert(p != q && q != r && r != s && s != t);
+	lib.free(p), lib.free(q), lib.free(r), lib.free(s), lib.free(t);
+}
+END_TEST
+
+START_TEST(free_and_usable_size_take_null)
+{
+	errno = E2BIG;
+	lib.free(NULL);
+	lib.free_sized(NULL, 8);
+	lib.free_aligned_sized(NULL, 64, 8);
+	lib._ZdlPv(NULL);
+	lib._ZdaPv(NULL);
+	ck_assert_int_eq(errno, E2BIG);
+	ck_assert_uint_eq(lib.malloc_usable_size(NULL), 0);
+}
+END_TEST
+
+START_TEST(every_class_keeps_every_alignment_up_to_4_mib)
+{
+	size_t most = 4 * MIB;
+	for (size_t align = sizeof(void *); align <= most; align *= 2)
+		for (size_t i = 0; i < border_count; i++) {
+			size_t n = borders[i];
+			if (n > 3 * MIB && i % 5)
+				continue;
+			void *p[4] = { lib.aligned_alloc(align, n), lib.memalign(align, n), NULL, lib._ZnwmSt11align_val_t(n, align) };
+			errno = E2BIG;
+			EXPECT(lib.posix_memalign(&p[2], align, n) == 0 && errno == E2BIG, "posix_memalign(%zu, %zu)", align, n);
+			for (int k = 0; k < 4; k++) {
+				EXPECT(p[k], "function %d(%zu, %zu): NULL", k, align, n);
+				EXPECT(((uintptr_t)p[k] & (align - 1)) == 0, "function %d(%zu, %zu): %p", k, align, n, p[k]);
+				EXPECT(((uintptr_t)p[k] & 15) == 0, "function %d(%zu, %zu): %p", k, align, n, p[k]);
+				EXPECT(lib.malloc_usable_size(p[k]) >= n, "function %d(%zu, %zu) holds %zu", k, align, n,
+				       lib.malloc_usable_size(p[k]));
+				((char *)p[k])[0] = ((char *)p[k])[n - 1] = (char)k;
+			}
+			for (int k = 0; k < 4; k++)
+				EXPECT(((char *)p[k])[n - 1] == (char)k, "blocks overlap");
+			lib.free(p[0]);
+			lib.free_aligned_sized(p[1], align, n);
+			lib.free_sized(p[2], n);
+			lib._ZdlPvSt11align_val_t(p[3], align);
+		}
+}
+END_TEST
+
+START_TEST(no_bytes_at_any_alignment_are_a_block)
+{
+	for (size_t align = sizeof(void *); align <= 8 * MIB; align *= 2) {
+		void *p = lib.aligned_alloc(align, 0), *q = NULL;
+		EXPECT(p && lib.posix_memalign(&q, align, 0) == 0 && q && p != q, "aligned to %zu", align);
+		EXPECT((((uintptr_t)p | (uintptr_t)q) & (align - 1)) == 0, "aligned to %zu", align);
+		lib.free(p);
+		lib.free(q);
+	}
+}
+END_TEST
+
+START_TEST(posix_memalign_returns_its_error_and_touches_nothing)
+{
+	const size_t bad[] = { 0, 1, 2, 4, 3, 12, 24, 1000, SIZE_MAX };
+	int there;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		void *out = &there;
+		errno = E2BIG;
+		EXPECT(lib.posix_memalign(&out, bad[i], 64) == EINVAL, "alignment %zu", bad[i]);
+		EXPECT(out == &there && errno == E2BIG, "alignment %zu: errno %d", bad[i], errno);
+	}
+	void *out = &there;
+	errno = E2BIG;
+	ck_assert_int_eq(lib.posix_memalign(&out, 64, (size_t)PTRDIFF_MAX), ENOMEM);
+	ck_assert(out == &there && errno == E2BIG);
+}
+END_TEST
+
+START_TEST(bad_alignments_are_einval_and_memalign_rounds_them_up)
+{
+	const size_t bad[] = { 0, 3, 24, 1000, SIZE_MAX };
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		errno = 0;
+		EXPECT(!lib.aligned_alloc(bad[i], 64) && errno == EINVAL, "alignment %zu: errno %d", bad[i], errno);
+	}
+	void *p = lib.memalign(1000, 64);
+	ck_assert(p && ((uintptr_t)p & 1023) == 0);
+	lib.free(p);
+	p = lib.memalign(0, 64);
+	ck_assert(p && ((uintptr_t)p & 15) == 0);
+	lib.free(p);
+}
+END_TEST
+
+START_TEST(valloc_and_pvalloc_align_to_pages_and_pvalloc_rounds_up)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	for (size_t i = 0; i < border_count; i++) {
+		size_t n = borders[i];
+		void *p = lib.valloc(n), *q = lib.pvalloc(n);
+		EXPECT(p && q && (((uintptr_t)p | (uintptr_t)q) & (page - 1)) == 0, "%zu bytes", n);
+		EXPECT(lib.malloc_usable_size(p) >= n, "%zu bytes", n);
+		EXPECT(lib.malloc_usable_size(q) >= (n + page - 1) / page * page, "%zu bytes", n);
+		lib.free(p);
+		lib.free(q);
+	}
+	void *p = lib.pvalloc(0);
+	ck_assert_uint_ge(lib.malloc_usable_size(p), page);
+	lib.free(p);
+}
+END_TEST
+
+START_TEST(calloc_is_zero_after_the_same_memory_was_dirty)
+{
+	for (size_t i = 0; i < border_count; i++) {
+		size_t n = borders[i];
+		if (n > 6 * MIB)
+			continue;
+		for (int round = 0; round < 3; round++) {
+			unsigned char *p = lib.calloc(1, n), *q = lib.calloc(n, 1);
+			EXPECT(p && q, "no memory");
+			size_t step = n > 100000 ? 97 : 1;
+			for (size_t at = 0; at < n; at += step)
+				EXPECT(p[at] == 0 && q[at] == 0, "%zu bytes, round %d: byte %zu", n, round, at);
+			EXPECT(p[n - 1] == 0 && q[n - 1] == 0, "%zu bytes: the last", n);
+			memset(p, 0xff, n);
+			memset(q, 0xff, n);
+			lib.free(p);
+			lib.free(q);
+		}
+	}
+}
+END_TEST
+
+START_TEST(realloc_keeps_the_contents_from_any_tier_to_any_other)
+{
+	const size_t sizes[] = { 1, 24, 64, 1000, 2048, 2049, 20000, 53248, 53249, 100000, 262144, 262145, 700000,
+				 MIB, MIB + 1, 3 * MIB, 20 * MIB, HAK_HUGE_OWN - 1, HAK_HUGE_OWN, 70 * MIB };
+	const size_t count = sizeof sizes / sizeof *sizes;
+	for (size_t from = 0; from < count; from++)
+		for (size_t to = 0; to < count; to++) {
+			if (sizes[from] > 16 * MIB && sizes[to] > 16 * MIB && (from + to) % 3)
+				continue;
+			size_t a = sizes[from], b = sizes[to];
+			char *p = lib.malloc(a);
+			write_pattern(p, a, 0);
+			errno = E2BIG;
+			char *q = lib.realloc(p, b);
+			EXPECT(q && errno == E2BIG, "%zu to %zu: errno %d", a, b, errno);
+			EXPECT(((uintptr_t)q & 15) == 0 && lib.malloc_usable_size(q) >= b, "%zu to %zu", a, b);
+			EXPECT(has_pattern(q, a, b), "%zu to %zu: contents", a, b);
+			q[b - 1] = 1;
+			lib.free(q);
+		}
+}
+END_TEST
+
+START_TEST(realloc_byte_by_byte_and_by_factors_keeps_everything)
+{
+	char *p = NULL;
+	for (size_t n = 1; n < 6000; n++) {
+		p = lib.realloc(p, n);
+		EXPECT(p && has_pattern(p, n, n - 1), "%zu bytes", n);
+		write_pattern(p, n, n - 1);
+	}
+	for (size_t n = 5999; n > 0; n--) {
+		p = lib.realloc(p, n);
+		EXPECT(p && has_pattern(p, 5999, n), "%zu bytes", n);
+	}
+	lib.free(p);
+}
+END_TEST
+
+START_TEST(realloc_of_a_shrunk_block_gives_memory_back)
+{
+	for (size_t i = 0; i < border_count; i++) {
+		if (borders[i] < 1024)
+			continue;
+		void *p = lib.realloc(lib.malloc(borders[i]), borders[i] / 4);
+		EXPECT(p && lib.malloc_usable_size(p) <= borders[i] / 2 + 65536, "%zu to %zu bytes holds %zu", borders[i],
+		       borders[i] / 4, lib.malloc_usable_size(p));
+		lib.free(p);
+	}
+}
+END_TEST
+
+/* glibc's and C17's way: the block is freed and NULL returned, which is no error. */
+START_TEST(realloc_to_nothing_frees)
+{
+	struct mallinfo2 before = lib.mallinfo2();
+	for (int i = 0; i < 1000; i++) {
+		errno = E2BIG;
+		EXPECT(!lib.realloc(lib.malloc(100000), 0) && errno == E2BIG, "errno %d", errno);
+		EXPECT(!lib.reallocarray(lib.malloc(100000), 0, 8), "reallocarray");
+	}
+	ck_assert_uint_eq(lib.mallinfo2().uordblks, before.uordblks);
+}
+END_TEST
+
+START_TEST(realloc_of_an_aligned_block_keeps_contents_not_alignment)
+{
+	for (size_t align = 32; align <= 4 * MIB; align *= 2)
+		for (size_t n = 100; n <= 10 * MIB; n *= 10) {
+			char *p = lib.aligned_alloc(align, n);
+			write_pattern(p, n, 0);
+			p = lib.realloc(p, n * 3);
+			EXPECT(p && has_pattern(p, n, n), "%zu aligned to %zu", n, align);
+			lib.free(p);
+		}
+}
+END_TEST
+
+START_TEST(a_failed_request_is_enomem_and_keeps_the_block)
+{
+	const size_t huge[] = { (size_t)PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX, SIZE_MAX - 100 };
+	char *p = lib.malloc(5000);
+	write_pattern(p, 5000, 0);
+	for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+		errno = 0;
+		EXPECT(!lib.malloc(huge[i]) && errno == ENOMEM, "malloc(%zu)", huge[i]);
+		errno = 0;
+		EXPECT(!lib.realloc(p, huge[i]) && errno == ENOMEM, "realloc(%zu)", huge[i]);
+		errno = 0;
+		EXPECT(!lib.calloc(huge[i], 2) && errno == ENOMEM, "calloc(%zu)", huge[i]);
+		errno = 0;
+		EXPECT(!lib.reallocarray(p, huge[i], 2) && errno == ENOMEM, "reallocarray(%zu)", huge[i]);
+		errno = 0;
+		EXPECT(!lib.aligned_alloc(64, huge[i]) && errno == ENOMEM, "aligned_alloc(%zu)", huge[i]);
+		errno = 0;
+		EXPECT(!lib.pvalloc(huge[i]) && errno == ENOMEM, "pvalloc(%zu)", huge[i]);
+	}
+	ck_assert(has_pattern(p, 5000, 5000));
+	lib.free(p);
+}
+END_TEST
+
+START_TEST(usable_bytes_are_usable_and_realloc_keeps_them)
+{
+	for (size_t i = 0; i < border_count; i++) {
+		if (borders[i] > 3 * MIB)
+			continue;
+		char *p = lib.malloc(borders[i]);
+		size_t usable = lib.malloc_usable_size(p);
+		write_pattern(p, usable, 0);
+		p = lib.realloc(p, usable + 5000);
+		EXPECT(has_pattern(p, usable, usable), "%zu bytes", borders[i]);
+		lib.free(p);
+	}
+}
+END_TEST
+
+START_TEST(reallocarray_multiplies)
+{
+	char *p = lib.reallocarray(NULL, 100, 70);
+	ck_assert_uint_ge(lib.malloc_usable_size(p), 7000);
+	write_pattern(p, 7000, 0);
+	p = lib.reallocarray(p, 1000, 70);
+	ck_assert_uint_ge(lib.malloc_usable_size(p), 70000);
+	ck_assert(has_pattern(p, 7000, 7000));
+	lib.free(p);
+}
+END_TEST
+
+START_TEST(operators_new_and_delete_are_malloc_and_free)
+{
+	void *p = lib._Znwm(100), *q = lib._Znam(0);
+	ck_assert(p && q && p != q);
+	ck_assert_uint_ge(lib.malloc_usable_size(p), 100);
+	lib._ZdlPvm(p, 100);
+	lib._ZdaPv(q);
+	/* mixed forms meet in one heap */
+	lib.free(lib._Znwm(50));
+	lib._ZdlPv(lib.malloc(50));
+}
+END_TEST
+
+START_TEST(mallinfo_and_malloc_info_follow_what_is_live)
+{
+	char text[4096] = { 0 };
+	struct mallinfo2 before = lib.mallinfo2();
+	void *p = lib.malloc(10 * MIB);
+	struct mallinfo2 after = lib.mallinfo2();
+	struct mallinfo old = lib.mallinfo();
+	ck_assert_uint_eq(after.uordblks - before.uordblks, 10 * MIB);
+	ck_assert_uint_ge(after.arena, after.uordblks);
+	ck_assert_int_eq(old.uordblks, (int)after.uordblks);
+	/* an int cannot say 3 GiB: it says the most it can, not less than nothing */
+	void *q = lib.malloc(3072 * MIB);
+	if (q)
+		ck_assert_int_eq(lib.mallinfo().uordblks, INT_MAX);
+	lib.free(q);
+	FILE *f = tmpfile();
+	ck_assert_int_eq(lib.malloc_info(0, f), 0);
+	errno = 0;
+	ck_assert(lib.malloc_info(1, f) == -1 && errno == EINVAL);
+	rewind(f);
+	ck_assert_uint_gt(fread(text, 1, sizeof text - 1, f), 0);
+	ck_assert(!strncmp(text, "<malloc version=", 16) && strstr(text, "</malloc>"));
+	fclose(f);
+	lib.free(p);
+	ck_assert_uint_eq(lib.mallinfo2().uordblks, before.uordblks);
+}
+END_TEST
+
+START_TEST(malloc_trim_says_whether_memory_went_back)
+{
+	void *p = lib.malloc(20 * MIB);
+	memset(p, 1, 20 * MIB);
+	lib.free(p);
+	ck_assert_int_eq(lib.malloc_trim(0), 1);
+	ck_assert_int_eq(lib.malloc_trim(0), 0);
+	ck_assert_int_eq(lib.mallopt(M_MMAP_THRESHOLD, 1), 1);
+}
+END_TEST
+
+int main(void)
+{
+	const struct suite_test tests[] = {
+		CALM(malloc_gives_aligned_blocks_that_hold_what_was_asked),
+		CALM(malloc_of_nothing_is_a_block_of_its_own),
+		CALM(free_and_usable_size_take_null),
+		CALM(every_class_keeps_every_alignment_up_to_4_mib),
+		CALM(no_bytes_at_any_alignment_are_a_block),
+		CALM(posix_memalign_returns_its_error_and_touches_nothing),
+		CALM(bad_alignments_are_einval_and_memalign_rounds_them_up),
+		CALM(valloc_and_pvalloc_align_to_pages_and_pvalloc_rounds_up),
+		CALM(calloc_is_zero_after_the_same_memory_was_dirty),
+		CALM(realloc_keeps_the_contents_from_any_tier_to_any_other),
+		CALM(realloc_byte_by_byte_and_by_factors_keeps_everything),
+		CALM(realloc_of_a_shrunk_block_gives_memory_back),
+		CALM(realloc_to_nothing_frees),
+		CALM(realloc_of_an_aligned_block_keeps_contents_not_alignment),
+		CALM(a_failed_request_is_enomem_and_keeps_the_block),
+		CALM(usable_bytes_are_usable_and_realloc_keeps_them),
+		CALM(reallocarray_multiplies),
+		CALM(operators_new_and_delete_are_malloc_and_free),
+		CALM(mallinfo_and_malloc_info_follow_what_is_live),
+		CALM(malloc_trim_says_whether_memory_went_back),
+	};
+	if (!getenv("HAK_LIBRARY")) {
+		fprintf(stderr, "SKIP: HAK_LIBRARY names no library\n");
+		printf("0 passed, 0 failed, %zu skipped\n", sizeof tests / sizeof *tests);
+		return 77;
+	}
+	setup();
+	return suite_run("api", 60, tests, sizeof tests / sizeof *tests);
+}

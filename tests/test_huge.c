@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Do blocks above 1 MiB keep apart, keep their contents while they grow and shrink, and
+ * go back whole? Runs of span arenas up to 64 MiB, mappings of their own above.
+ */
+#include "numa/huge.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "front.h"
+#include "hakmem/hakmem.h"
+#include "options.h"
+#include "reclaim.h"
+#include "route.h"
+#include "stats.h"
+#include "sys/sys.h"
+
+#include "suite.h"
+
+#define MIB ((size_t)1 << 20)
+#define LIVE 200
+
+static void setup(void)
+{
+	hak_option_values[HAK_OPT_reclaim] = 0; /* only when a test asks */
+}
+
+static struct hak_huge_figures figures(void)
+{
+	struct hak_huge_figures f;
+	hak_huge_figures(&f);
+	return f;
+}
+
+static size_t granules(size_t bytes)
+{
+	return (bytes + HAK_GRANULE - 1) / HAK_GRANULE * HAK_GRANULE;
+}
+
+/* A word a granule, so that a huge block costs few pages. */
+static void mark(void *p, size_t bytes, uint64_t id)
+{
+	for (size_t at = 0; at + 8 <= bytes; at += HAK_GRANULE)
+		*(uint64_t *)(void *)((char *)p + at) = id + at;
+	*(uint64_t *)(void *)((char *)p + (bytes / 8 - 1) * 8) = id + bytes / 8;
+}
+
+static void check(const void *p, size_t bytes, uint64_t id, size_t marked)
+{
+	for (size_t at = 0; at + 8 <= bytes && at + 8 <= marked; at += HAK_GRANULE)
+		if (at != (marked / 8 - 1) * 8)
+			EXPECT(*(const uint64_t *)(const void *)((const char *)p + at) == id + at,
+			       "%p + %zu of %zu bytes was overwritten", p, at, bytes);
+	if (bytes >= marked)
+		EXPECT(*(const uint64_t *)(const void *)((const char *)p + (marked / 8 - 1) * 8) == id + marked / 8,
+		       "end of %p, %zu bytes, was overwritten", p, bytes);
+}
+
+START_TEST(runs_of_every_size_are_aligned_disjoint_and_go_back_whole)
+{
+	static void *p[48];
+	setup();
+	for (int round = 0; round < 3; round++) {
+		size_t sum = 0;
+		for (uint32_t i = 0; i < 48; i++) {
+			size_t n = MIB + 1 + i * 97 * 1024;
+			p[i] = hak_malloc(n);
+			EXPECT(p[i], "no memory");
+			EXPECT(((uintptr_t)p[i] & (HAK_GRANULE - 1)) == 0, "not on a granule");
+			EXPECT(n < HAK_SUPER || ((uintptr_t)p[i] & (HAK_SUPER - 1)) == 0, "%zu bytes not on a huge page", n);
+			EXPECT(hak_usable_size(p[i]) == granules(n), "%zu bytes hold %zu", n, hak_usable_size(p[i]));
+			mark(p[i], n, (uint64_t)i << 40);
+			sum += granules(n);
+			EXPECT(figures().span_live == sum, "live %zu, not %zu", figures().span_live, sum);
+		}
+		for (uint32_t i = 0; i < 48; i++) {
+			size_t n = MIB + 1 + i * 97 * 1024;
+			check(p[i], n, (uint64_t)i << 40, n);
+			hak_free(p[i]);
+		}
+		ck_assert_uint_eq(figures().span_live, 0);
+	}
+	/* three rounds of the same need no more than one */
+	ck_assert_uint_le(figures().span_mapped, 400 * MIB);
+}
+END_TEST
+
+START_TEST(a_random_life_of_runs_and_own_mappings_never_overlaps)
+{
+	static struct {
+		char *p;
+		size_t bytes;
+	} block[LIVE];
+	uint64_t seed = 31;
+	setup();
+	for (uint64_t step = 0; step < 5000; step++) {
+		uint32_t i = (uint32_t)(suite_random(&seed) % LIVE);
+		uint64_t id = (uint64_t)i << 44;
+		size_t n = MIB + suite_random_size(&seed, 8 * MIB);
+		if (suite_random(&seed) % 300 == 0)
+			n += HAK_HUGE_OWN;
+		if (!block[i].p) {
+			block[i].p = hak_malloc(n);
+		} else if (suite_random(&seed) % 2) {
+			size_t kept = hak_min(block[i].bytes, n);
+			char *q = hak_realloc(block[i].p, n);
+			EXPECT(q, "no memory");
+			check(q, kept, id, block[i].bytes);
+			block[i].p = q;
+		} else {
+			check(block[i].p, block[i].bytes, id, block[i].bytes);
+			hak_free(block[i].p);
+			block[i].p = NULL;
+			continue;
+		}
+		EXPECT(block[i].p, "no memory");
+		block[i].bytes = n;
+		EXPECT(hak_usable_size(block[i].p) >= n, "%zu bytes hold %zu", n, hak_usable_size(block[i].p));
+		mark(block[i].p, n, id);
+		if (step % 500 == 0) {
+			size_t sum = 0, own = 0;
+			for (int k = 0; k < LIVE; k++)
+				if (block[k].p)
+					*(hak_tag_of(block[k].p) ? &sum : &own) += hak_usable_size(block[k].p);
+			EXPECT(figures().span_live == sum, "runs: %zu live, %zu held", figures().span_live, sum);
+			EXPECT(figures().own_mapped == own, "own: %zu mapped, %zu held", figures().own_mapped, own);
+		}
+		if (step % 1000 == 0)
+			hak_reclaim_all();
+	}
+	for (int i = 0; i < LIVE; i++) {
+		if (!block[i].p)
+			continue;
+		check(block[i].p, block[i].bytes, (uint64_t)i << 44, block[i].bytes);
+		hak_free(block[i].p);
+	}
+	ck_assert_uint_eq(figures().span_live, 0);
+	ck_assert_uint_eq(figures().own_mapped, 0);
+	ck_assert_uint_eq(figures().own_blocks, 0);
+}
+END_TEST
+
+START_TEST(calloc_is_zero_after_the_same_memory_was_used)
+{
+	setup();
+	for (size_t n = 300 * 1024; n <= 70 * MIB; n *= 3) {
+		for (int round = 0; round < 3; round++) {
+			unsigned char *p = hak_calloc(n / 16, 16);
+			size_t bytes = n / 16 * 16;
+			EXPECT(p, "no memory");
+			for (size_t at = 0; at < bytes; at += 512)
+				EXPECT(p[at] == 0, "%zu bytes, round %d: byte %zu", n, round, at);
+			EXPECT(p[bytes - 1] == 0, "last byte");
+			for (size_t at = 0; at < bytes; at += 512)
+				p[at] = 0xff;
+			p[bytes - 1] = 0xff;
+			hak_free(p);
+			if (round == 1)
+				hak_reclaim_all();
+		}
+	}
+}
+END_TEST
+
+START_TEST(a_run_grows_in_place_into_free_neighbours_and_shrinks_in_place)
+{
+	setup();
+	char *p = hak_malloc(4 * MIB), *q = hak_malloc(4 * MIB), *wall = hak_malloc(4 * MIB);
+	ck_assert_ptr_eq(q, p + 4 * MIB);
+	mark(p, 4 * MIB, 1);
+	hak_free(q);
+	ck_assert_ptr_eq(hak_realloc(p, 8 * MIB), p);
+	ck_assert_uint_eq(hak_usable_size(p), 8 * MIB);
+	check(p, 4 * MIB, 1, 4 * MIB);
+	/* to less than half of it: the rest can be had by others */
+	ck_assert_ptr_eq(hak_realloc(p, 3 * MIB), p);
+	ck_assert_uint_eq(hak_usable_size(p), 3 * MIB);
+	ck_assert_uint_eq(figures().span_live, 7 * MIB);
+	q = hak_malloc(4 * MIB);
+	ck_assert(q >= p + 3 * MIB && q < wall);
+	/* now it is in the way: it moves, and its contents with it */
+	mark(q, 4 * MIB, 2);
+	char *moved = hak_realloc(p, 12 * MIB);
+	ck_assert_ptr_ne(moved, p);
+	check(moved, 3 * MIB, 1, 4 * MIB);
+	check(q, 4 * MIB, 2, 4 * MIB);
+	ck_assert_uint_eq(figures().span_live, 20 * MIB);
+}
+END_TEST
+
+START_TEST(a_run_at_the_end_of_its_arena_grows_the_arena)
+{
+	setup();
+	char *p = hak_malloc(4 * MIB);
+	size_t mapped = figures().span_mapped;
+	mark(p, 4 * MIB, 3);
+	ck_assert_ptr_eq(hak_realloc(p, 40 * MIB), p);
+	ck_assert_uint_gt(figures().span_mapped, mapped);
+	check(p, 4 * MIB, 3, 4 * MIB);
+	p[40 * MIB - 1] = 1;
+	hak_free(p);
+	ck_assert_uint_eq(figures().span_live, 0);
+}
+END_TEST
+
+START_TEST(the_tail_that_growth_took_and_shrinking_gave_back_has_the_right_tags)
+{
+	setup();
+	char *p = hak_malloc(2 * MIB);
+	ck_assert_ptr_eq(hak_realloc(p, 6 * MIB), p);
+	for (size_t at = HAK_GRANULE; at < 6 * MIB; at += HAK_GRANULE)
+		EXPECT(*hak_tag_of(p + at) == HAK_CODE_SPAN_REST, "granule at %zu", at);
+	ck_assert_ptr_eq(hak_realloc(p, 2 * MIB), p);
+	for (size_t at = 2 * MIB; at < 6 * MIB; at += HAK_GRANULE)
+		EXPECT(*hak_tag_of(p + at) == 0, "granule at %zu", at);
+	hak_free(p);
+	for (size_t at = 0; at < 6 * MIB; at += HAK_GRANULE)
+		EXPECT(*hak_tag_of(p + at) == 0, "granule at %zu after free", at);
+}
+END_TEST
+
+START_TEST(every_alignment_is_kept_at_every_size)
+{
+	setup();
+	for (size_t align = HAK_GRANULE; align <= 64 * MIB; align *= 2)
+		for (size_t n = 1; n <= 80 * MIB; n = n * 7 + 1) {
+			char *p = hak_memalign(align, n);
+			EXPECT(p, "no memory for %zu bytes aligned to %zu", n, align);
+			EXPECT(((uintptr_t)p & (align - 1)) == 0, "%zu bytes, align %zu: %p", n, align, (void *)p);
+			EXPECT(hak_usable_size(p) >= n, "%zu bytes hold %zu", n, hak_usable_size(p));
+			p[0] = p[n - 1] = 1;
+			hak_free(p);
+		}
+	ck_assert_uint_eq(figures().span_live, 0);
+	ck_assert_uint_eq(figures().own_mapped, 0);
+}
+END_TEST
+
+/* aligned_alloc(align, 0): a block of its own, like malloc(0). */
+START_TEST(no_bytes_at_all_at_a_large_alignment_are_still_a_block)
+{
+	setup();
+	for (size_t align = HAK_MIN_ALIGN; align <= 16 * MIB; align *= 2) {
+		char *p = hak_memalign(align, 0), *q = hak_memalign(align, 0), *r = hak_memalign(align, 1);
+		EXPECT(p && q && r, "aligned to %zu: NULL", align);
+		EXPECT(p != q && q != r && p != r, "aligned to %zu: the same block twice", align);
+		EXPECT((((uintptr_t)p | (uintptr_t)q) & (align - 1)) == 0, "not aligned to %zu", align);
+		hak_free(p);
+		hak_free(r);
+		hak_free(q);
+	}
+	ck_assert_uint_eq(figures().span_live, 0);
+}
+END_TEST
+
+/* ---- own mappings ------------------------------------------------------------------------ */
+
+START_TEST(from_64_mib_a_block_is_a_mapping_of_its_own)
+{
+	setup();
+	char *below = hak_malloc(HAK_HUGE_OWN - 1), *own = hak_malloc(HAK_HUGE_OWN);
+	ck_assert_uint_eq(figures().own_blocks, 1);
+	ck_assert_uint_eq(figures().own_mapped, HAK_HUGE_OWN);
+	ck_assert_uint_eq((uintptr_t)own % HAK_SUPER, 0);
+	ck_assert_uint_eq(hak_own_size(own), HAK_HUGE_OWN);
+	ck_assert_uint_eq(hak_own_size(own + HAK_SUPER), 0);
+	ck_assert(hak_own_contains(own + HAK_SUPER) && !hak_own_contains(below));
+	own[0] = own[HAK_HUGE_OWN - 1] = 1;
+	hak_free(own);
+	ck_assert_uint_eq(figures().own_blocks, 0);
+	ck_assert_uint_eq(hak_own_size(own), 0);
+	hak_free(below);
+}
+END_TEST
+
+START_TEST(own_mappings_grow_and_shrink_by_moving_page_tables)
+{
+	setup();
+	char *p = hak_malloc(70 * MIB);
+	mark(p, 70 * MIB, 4);
+	for (size_t n = 80 * MIB; n <= 400 * MIB; n += 40 * MIB) {
+		p = hak_realloc(p, n);
+		ck_assert_ptr_nonnull(p);
+		ck_assert_uint_eq(hak_usable_size(p), n);
+		check(p, 70 * MIB, 4, 70 * MIB);
+		p[n - 1] = 1;
+		ck_assert_uint_eq(figures().own_mapped, n);
+	}
+	p = hak_realloc(p, 33 * MIB);
+	ck_assert_uint_eq(hak_usable_size(p), 33 * MIB);
+	check(p, 33 * MIB, 4, 70 * MIB);
+	/* down through every tier */
+	for (size_t n = 15 * MIB; n >= 64; n /= 3) {
+		p = hak_realloc(p, n);
+		ck_assert_ptr_nonnull(p);
+		check(p, n, 4, 70 * MIB);
+	}
+	ck_assert_uint_eq(figures().own_blocks, 0);
+	hak_free(p);
+}
+END_TEST
+
+START_TEST(the_table_of_own_mappings_holds_thousands_and_forgets_them)
+{
+	enum { MANY = 1500 };
+	static char *p[MANY];
+	setup();
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < MANY; i++) {
+			p[i] = hak_memalign(4 * MIB, 1);
+			EXPECT(p[i] && hak_own_size(p[i]) == HAK_GRANULE, "block %d", i);
+			if (i % 3 == 2) { /* holes */
+				hak_free(p[i - 1]);
+				p[i - 1] = NULL;
+			}
+		}
+		for (int i = 0; i < MANY; i++)
+			EXPECT(!p[i] || hak_own_size(p[i]) == HAK_GRANULE, "block %d lost", i);
+		for (int i = 0; i < MANY; i++)
+			hak_free(p[i]);
+		ck_assert_uint_eq(figures().own_blocks, 0);
+		ck_assert_uint_eq(figures().own_mapped, 0);
+	}
+}
+END_TEST
+
+/* The table marks deleted entries with small numbers: these are no blocks. */
+START_TEST(small_numbers_are_no_blocks_whatever_was_deleted)
+{
+	static char *p[60];
+	setup();
+	for (int round = 0; round < 60; round++) {
+		for (int i = 0; i < 60; i++)
+			p[i] = hak_memalign(4 * MIB, 1);
+		for (int i = 1; i < 60; i++) /* the first stays: the next round's lie elsewhere */
+			hak_free(p[i]);
+		for (uintptr_t n = 0; n < 64; n++)
+			EXPECT(hak_own_size((void *)n) == 0, "round %d: %zu is a block", round, (size_t)n);
+	}
+}
+END_TEST
+
+/* ---- a kernel that refuses ----------------------------------------------------------------- */
+
+static void *no_mremap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to)
+{
+	(void)addr, (void)old_bytes, (void)new_bytes, (void)flags, (void)to;
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
+static void *no_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	(void)addr, (void)bytes, (void)prot, (void)flags, (void)fd, (void)offset;
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
+START_TEST(a_block_that_cannot_grow_stays_as_it_is)
+{
+	setup();
+	char *own = hak_malloc(70 * MIB), *run = hak_malloc(4 * MIB);
+	mark(own, 70 * MIB, 5);
+	mark(run, 4 * MIB, 6);
+	hak_sys.mremap = no_mremap;
+	hak_sys.mmap = no_mmap;
+	ck_assert_ptr_null(hak_realloc(own, 200 * MIB));
+	ck_assert_ptr_null(hak_realloc(run, 80 * MIB));
+	ck_assert_ptr_null(hak_malloc(80 * MIB));
+	ck_assert_uint_eq(hak_usable_size(own), 70 * MIB);
+	check(own, 70 * MIB, 5, 70 * MIB);
+	check(run, 4 * MIB, 6, 4 * MIB);
+	ck_assert_uint_eq(figures().own_mapped, 70 * MIB);
+	hak_free(own);
+	hak_free(run);
+	ck_assert_uint_eq(figures().own_mapped, 0);
+	ck_assert_uint_eq(figures().span_live, 0);
+}
+END_TEST
+
+/* A realloc that fails must find room in the table for the block it has taken out. */
+START_TEST(a_block_that_cannot_grow_is_not_lost_when_the_table_is_full_too)
+{
+	static char *p[4096];
+	int n = 0;
+	setup();
+	for (; n < 24; n++)
+		p[n] = hak_malloc(70 * MIB);
+	hak_sys.mremap = no_mremap;
+	hak_sys.mmap = no_mmap;
+	for (int round = 0; round < 300; round++) {
+		int i = round % n;
+		ck_assert_ptr_null(hak_realloc(p[i], 200 * MIB));
+		EXPECT(hak_usable_size(p[i]) == 70 * MIB, "round %d: block %d was lost", round, i);
+	}
+	for (int i = 0; i < n; i++)
+		hak_free(p[i]);
+	ck_assert_uint_eq(figures().own_blocks, 0);
+}
+END_TEST
+
+static char *into_window;
+
+static void *mmap_into_window(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	if (!addr && bytes >= HAK_HUGE_OWN) {
+		addr = into_window;
+		flags |= MAP_FIXED_NOREPLACE;
+	}
+	return mmap(addr, bytes, prot, flags, fd, offset);
+}
+
+/* Arenas' slots are not reserved: the kernel may place any mapping in one, ours too. */
+START_TEST(an_own_mapping_that_lies_in_an_arenas_slot_is_a_block_like_others)
+{
+	setup();
+	hak_free(hak_malloc(10));
+	into_window = (char *)hak_windows[0].base + HAK_ARENA;
+	hak_sys.mmap = mmap_into_window;
+	char *p = hak_malloc(70 * MIB);
+	ck_assert_ptr_eq(p, into_window);
+	ck_assert_uint_eq(hak_usable_size(p), 70 * MIB);
+	mark(p, 70 * MIB, 7);
+	p = hak_realloc(p, 90 * MIB);
+	ck_assert_ptr_nonnull(p);
+	check(p, 70 * MIB, 7, 70 * MIB);
+	hak_free(p);
+	ck_assert_uint_eq(figures().own_blocks, 0);
+}
+END_TEST
+
+/* ---- threads ------------------------------------------------------------------------------- */
+
+#define WORKERS 4
+#define SHELF 32
+
+static _Atomic(char *) shelf[SHELF];
+
+/* Blocks go over a shelf from thread to thread: who takes one owns it. */
+static void *trade(void *arg)
+{
+	uint64_t seed = (uintptr_t)arg + 99;
+	for (int step = 0; step < 1500; step++) {
+		size_t n = MIB + suite_random_size(&seed, 6 * MIB);
+		if (step % 50 == 0)
+			n += HAK_HUGE_OWN;
+		char *p = hak_malloc(n);
+		if (!p)
+			return "no memory";
+		if (step % 4 == 0) {
+			n += 2 * MIB;
+			p = hak_realloc(p, n);
+			if (!p)
+				return "no memory";
+		}
+		*(size_t *)(void *)p = n;
+		*(size_t *)(void *)(p + n / 16 * 8) = n;
+		p = atomic_exchange(&shelf[suite_random(&seed) % SHELF], p);
+		if (!p)
+			continue;
+		n = *(size_t *)(void *)p;
+		if (hak_usable_size(p) < n || *(size_t *)(void *)(p + n / 16 * 8) != n)
+			return "a block was overwritten";
+		hak_free(p);
+		if (step % 300 == 7)
+			hak_reclaim_all();
+	}
+	return NULL;
+}
+
+START_TEST(threads_trade_huge_blocks_and_lose_none)
+{
+	pthread_t t[WORKERS];
+	void *fault;
+	setup();
+	for (uintptr_t i = 0; i < WORKERS; i++)
+		ck_assert_int_eq(pthread_create(&t[i], NULL, trade, (void *)i), 0);
+	for (int i = 0; i < WORKERS; i++) {
+		pthread_join(t[i], &fault);
+		ck_assert_msg(!fault, "%s", (const char *)fault);
+	}
+	for (int i = 0; i < SHELF; i++)
+		hak_free(shelf[i]);
+	ck_assert_uint_eq(figures().span_live, 0);
+	ck_assert_uint_eq(figures().own_mapped, 0);
+}
+END_TEST
+
+SUITE("huge", 60,
+      CALM(runs_of_every_size_are_aligned_disjoint_and_go_back_whole),
+      CALM(a_random_life_of_runs_and_own_mappings_never_overlaps),
+      CALM(calloc_is_zero_after_the_same_memory_was_used),
+      CALM(a_run_grows_in_place_into_free_neighbours_and_shrinks_in_place),
+      CALM(a_run_at_the_end_of_its_arena_grows_the_arena),
+      CALM(the_tail_that_growth_took_and_shrinking_gave_back_has_the_right_tags),
+      CALM(every_alignment_is_kept_at_every_size),
+      CALM(no_bytes_at_all_at_a_large_alignment_are_still_a_block),
+      CALM(from_64_mib_a_block_is_a_mapping_of_its_own),
+      CALM(own_mappings_grow_and_shrink_by_moving_page_tables),
+      CALM(the_table_of_own_mappings_holds_thousands_and_forgets_them),
+      CALM(small_numbers_are_no_blocks_whatever_was_deleted),
+      CALM(a_block_that_cannot_grow_stays_as_it_is),
+      CALM(a_block_that_cannot_grow_is_not_lost_when_the_table_is_full_too),
+      CALM(an_own_mapping_that_lies_in_an_arenas_slot_is_a_block_like_others),
+      CALM(threads_trade_huge_blocks_and_lose_none))

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Do the statistics add up, as a snapshot, as a table and as JSON, and can they be taken at
+ * any time?
+ */
+#include "stats.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "front.h"
+#include "hakmem/hakmem.h"
+#include "heap.h"
+#include "numa/node.h"
+#include "options.h"
+#include "reclaim.h"
+
+#include "suite.h"
+
+#define MIB ((size_t)1 << 20)
+
+static char text[65536];
+
+static void setup(void)
+{
+	hak_option_values[HAK_OPT_reclaim] = 0;
+}
+
+static void use_all_tiers(void)
+{
+	static const size_t sizes[] = { 10, 100, 1000, 5000, 50000, 100000, 500000, 3 * MIB, 70 * MIB };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		for (int k = 0; k < 20; k++) {
+			void *p = hak_malloc(sizes[i]);
+			EXPECT(p, "no memory");
+			*(char *)p = 1;
+			if (k || sizes[i] > 4 * MIB)
+				hak_free(p);
+		}
+	}
+	hak_free(hak_malloc(70 * MIB));
+}
+
+/* ---- the table --------------------------------------------------------------------------- */
+
+static void read_table(void)
+{
+	FILE *f = tmpfile();
+	EXPECT(f, "no file");
+	hak_stats_table(fileno(f));
+	rewind(f);
+	text[fread(text, 1, sizeof text - 1, f)] = 0;
+	fclose(f);
+}
+
+/* The number in the row that begins with name; -1 if there is none. */
+static long row(const char *from, const char *name)
+{
+	for (const char *line = from; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+		size_t n = strlen(name);
+		while (*line == ' ')
+			line++;
+		if (!strncmp(line, name, n) && line[n] == ' ')
+			return strtol(line + n, NULL, 10);
+	}
+	return -1;
+}
+
+START_TEST(the_first_table_adds_up_to_what_is_mapped)
+{
+	setup();
+	use_all_tiers();
+	void *own = hak_malloc(80 * MIB);
+	read_table();
+	const char *first = strchr(text, '\n');
+	long slabs = row(first, "slabs and runs"), spans = row(first, "span arenas"), own_kib = row(first, "own mappings"),
+	     metadata = row(first, "metadata"), total = row(first, "total mapped");
+	ck_assert_int_gt(slabs, 0);
+	ck_assert_int_gt(spans, 0);
+	ck_assert_int_eq(own_kib, 80 * 1024);
+	ck_assert_int_gt(metadata, 0);
+	ck_assert_int_eq(slabs + spans + own_kib + metadata, total);
+	struct hakmem_stats s;
+	hak_stats_snapshot(&s);
+	ck_assert_int_eq(total, (long)(s.mapped / 1024));
+	hak_free(own);
+}
+END_TEST
+
+START_TEST(the_table_says_what_each_tier_holds)
+{
+	setup();
+	void *p[] = { hak_malloc(1000), hak_malloc(20480), hak_malloc(100000), hak_malloc(700000), hak_malloc(5 * MIB) };
+	read_table();
+	ck_assert_int_eq(row(text, "pool live"), (long)hak_usable_size(p[1]) / 1024);
+	ck_assert_int_eq(row(text, "l25 live"), (long)(hak_usable_size(p[2]) + hak_usable_size(p[3])) / 1024);
+	ck_assert_int_eq(row(text, "huge live"), 5 * 1024);
+	ck_assert_int_eq(row(text, "tiny live"), (long)hak_usable_size(p[0]) / 1024);
+	ck_assert_int_eq(row(text, "fallbacks"), 0);
+	ck_assert_int_eq(row(text, "failed requests"), 0);
+	ck_assert_int_eq(row(text, "heaps"), 1);
+	for (size_t i = 0; i < sizeof p / sizeof *p; i++)
+		hak_free(p[i]);
+}
+END_TEST
+
+START_TEST(resident_memory_is_what_was_touched)
+{
+	setup();
+	char *p = hak_malloc(700000); /* a run of the node */
+	read_table();
+	long before = row(text, "resident");
+	memset(p, 1, 700000);
+	read_table();
+	ck_assert_int_ge(row(text, "resident") - before, 700000 / 1024 - 8);
+	ck_assert_int_le(row(text, "resident"), row(strstr(text, "node 0"), "mapped"));
+	hak_free(p);
+}
+END_TEST
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
+
+/* A strict reader of the JSON subset without escapes; each returns where it ended, NULL: no JSON. */
+static const char *json_value(const char *s, int depth);
+
+static const char *json_string(const char *s)
+{
+	if (*s++ != '"')
+		return NULL;
+	while (*s && *s != '"' && *s != '\\' && *s >= ' ')
+		s++;
+	return *s == '"' ? s + 1 : NULL;
+}
+
+static const char *json_list(const char *s, char end, int depth)
+{
+	if (*++s == end)
+		return s + 1;
+	for (;;) {
+		if (end == '}') {
+			s = json_string(s);
+			if (!s || *s++ != ':')
+				return NULL;
+		}
+		s = json_value(s, depth + 1);
+		if (!s)
+			return NULL;
+		if (*s == end)
+			return s + 1;
+		if (*s++ != ',')
+			return NULL;
+	}
+}
+
+static const char *json_value(const char *s, int depth)
+{
+	if (depth > 20)
+		return NULL;
+	if (*s == '{')
+		return json_list(s, '}', depth);
+	if (*s == '[')
+		return json_list(s, ']', depth);
+	if (*s == '"')
+		return json_string(s);
+	if (*s == '0')
+		return s + 1;
+	if (*s < '1' || *s > '9')
+		return NULL;
+	return s + strspn(s, "0123456789");
+}
+
+/* The value of "key": from here on; -1 if there is none. */
+static int64_t value_of(const char *from, const char *key)
+{
+	char quoted[64];
+	snprintf(quoted, sizeof quoted, "\"%s\":", key);
+	const char *at = from ? strstr(from, quoted) : NULL;
+	return at ? (int64_t)strtoull(at + strlen(quoted), NULL, 10) : -1;
+}
+
+static void write_json(const char *option, const char *path)
+{
+	hak_option_strings[HAK_STR_stats] = option;
+	hak_stats_start();
+	hak_stats_exit();
+	hak_option_strings[HAK_STR_stats] = NULL; /* not again at exit */
+	FILE *f = fopen(path, "re");
+	EXPECT(f, "no %s", path);
+	text[fread(text, 1, sizeof text - 1, f)] = 0;
+	fclose(f);
+	unlink(path);
+}
+
+static const char *option_for(const char *path)
+{
+	static char option[300];
+	snprintf(option, sizeof option, "json:%s", path);
+	return option;
+}
+
+static const char *temporary(void)
+{
+	static char path[200];
+	const char *dir = getenv("TMPDIR");
+	snprintf(path, sizeof path, "%s/hakmem-stats.%d", dir ? dir : "/tmp", (int)getpid());
+	return path;
+}
+
+START_TEST(the_json_is_well_formed_and_has_every_promised_key)
+{
+	static const char *const top[] = { "mapped", "live", "cached", "metadata", "fallbacks", "remote_frees", "foreign_frees",
+					   "failed", "heaps", "released", "span_mapped", "own_mapped", "slab_mapped" };
+	static const char *const node[] = { "mapped", "resident", "huge", "live", "remote_frees", "superslabs" };
+	static const char *const engines[] = { "placement", "reclaim", "guard" };
+	setup();
+	use_all_tiers();
+	write_json(option_for(temporary()), temporary());
+	const char *end = json_value(text, 0);
+	ck_assert_msg(end && !strcmp(end, "\n"), "not JSON from here: %.40s", end ? end : text);
+	for (size_t i = 0; i < sizeof top / sizeof *top; i++)
+		EXPECT(value_of(text, top[i]) >= 0, "no \"%s\"", top[i]);
+	const char *nodes = strstr(text, "\"nodes\":["), *stages = strstr(text, "\"stages\":{"), *eng = strstr(text, "\"engines\":{");
+	ck_assert(nodes && stages && eng);
+	for (size_t i = 0; i < sizeof node / sizeof *node; i++)
+		EXPECT(value_of(nodes, node[i]) >= 0, "no node's \"%s\"", node[i]);
+	for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
+		EXPECT(strstr(eng, engines[i]), "no engine \"%s\"", engines[i]);
+	ck_assert(strstr(eng, "\"bind\"") || strstr(eng, "\"first-touch\""));
+	ck_assert(strstr(eng, "\"ring\"") || strstr(eng, "\"vector\"") || strstr(eng, "\"loop\"") || strstr(eng, "\"off\""));
+}
+END_TEST
+
+START_TEST(the_json_adds_up)
+{
+	setup();
+	use_all_tiers();
+	void *p = hak_malloc(70 * MIB);
+	write_json(option_for(temporary()), temporary());
+	ck_assert_int_eq(value_of(text, "mapped"), value_of(text, "slab_mapped") + value_of(text, "span_mapped") +
+						   value_of(text, "own_mapped") + value_of(text, "metadata"));
+	const char *tiers = strstr(text, "\"tiers\":");
+	ck_assert_int_eq(value_of(text, "live"), value_of(tiers, "tiny") + value_of(tiers, "pool") + value_of(tiers, "l25") +
+						 value_of(tiers, "huge"));
+	int64_t mapped = 0;
+	for (const char *n = strstr(text, "{\"node\":"); n; n = strstr(n + 1, "{\"node\":"))
+		mapped += value_of(n, "mapped");
+	ck_assert_int_eq(mapped, value_of(text, "slab_mapped"));
+	ck_assert_int_eq(value_of(text, "fallbacks"), 0);
+	/* slabs found anywhere but in the heap itself were asked for */
+	const char *stages = strstr(text, "\"stages\":");
+	ck_assert_int_eq(value_of(text, "slab_requests"),
+			 value_of(stages, "near") + value_of(stages, "adopted") + value_of(stages, "empty") +
+				 value_of(stages, "unused") + value_of(stages, "new"));
+	hak_free(p);
+}
+END_TEST
+
+START_TEST(what_all_nodes_hold_is_less_than_they_have_mapped)
+{
+	setup();
+	use_all_tiers();
+	write_json(option_for(temporary()), temporary());
+	for (const char *n = strstr(text, "{\"node\":"); n; n = strstr(n + 1, "{\"node\":")) {
+		ck_assert_int_le(value_of(n, "live"), value_of(n, "mapped"));
+		ck_assert_int_le(value_of(n, "resident"), value_of(n, "mapped"));
+		ck_assert_int_le(value_of(n, "huge"), value_of(n, "resident"));
+		ck_assert_int_le(value_of(n, "superslabs"), 1 + value_of(n, "mapped") / (int64_t)HAK_SUPER);
+	}
+}
+END_TEST
+
+static int64_t superslabs(void)
+{
+	write_json(option_for(temporary()), temporary());
+	return value_of(strstr(text, "\"nodes\":["), "superslabs");
+}
+
+/* A small zone grows by parts of a SuperSlab, which must not confuse the count. */
+START_TEST(superslabs_in_use_are_counted_while_the_zone_grows)
+{
+	struct hak_run run[80];
+	setup();
+	for (int i = 0; i < 80; i++) {
+		ck_assert(hak_pool_claim(0, 1, true, false, &run[i]));
+		ck_assert_int_eq(superslabs(), i / 32 + 1);
+	}
+	for (int i = 0; i < 80; i++)
+		hak_pool_release(run[i].arena, run[i].granule, 1);
+	ck_assert_int_eq(superslabs(), 0);
+	ck_assert(hak_pool_claim(0, 1, true, true, &run[0]));
+	ck_assert_int_eq(superslabs(), 1);
+	hak_reclaim_all();
+	ck_assert_int_eq(superslabs(), 1);
+	hak_pool_release(run[0].arena, run[0].granule, 1);
+	ck_assert_int_eq(superslabs(), 0);
+}
+END_TEST
+
+START_TEST(a_percent_p_in_the_path_is_the_process_id)
+{
+	char path[300];
+	setup();
+	snprintf(path, sizeof path, "%s.%d.json", temporary(), (int)getpid());
+	char with[300];
+	snprintf(with, sizeof with, "json:%s.%%p.json", temporary());
+	write_json(with, path);
+	ck_assert_int_eq(value_of(text, "pid"), getpid());
+}
+END_TEST
+
+START_TEST(a_path_that_cannot_be_written_warns_and_no_more)
+{
+	FILE *f = tmpfile();
+	setup();
+	dup2(fileno(f), STDERR_FILENO);
+	hak_option_strings[HAK_STR_stats] = "json:/nonexistent/folder/file";
+	hak_stats_start();
+	hak_stats_exit();
+	hak_option_strings[HAK_STR_stats] = NULL;
+	rewind(f);
+	text[fread(text, 1, sizeof text - 1, f)] = 0;
+	ck_assert_ptr_eq(strstr(text, "hakmem: "), text);
+	ck_assert_ptr_nonnull(strstr(text, "/nonexistent/folder/file"));
+	ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
+}
+END_TEST
+
+/* ---- the snapshot ----------------------------------------------------------------------------- */
+
+START_TEST(counters_count_what_happened)
+{
+	struct hakmem_stats a, b;
+	setup();
+	hak_stats_snapshot(&a);
+	ck_assert_uint_eq(a.size, sizeof a);
+	ck_assert_uint_eq(a.version, 1);
+	void *p = hak_malloc(PTRDIFF_MAX);
+	ck_assert_ptr_null(p);
+	p = hak_malloc(100);
+	hak_stats_snapshot(&b);
+	ck_assert_uint_eq(b.failed, a.failed + 1);
+	ck_assert_uint_eq(b.live, a.live + hak_usable_size(p));
+	hak_free(p);
+	hak_stats_snapshot(&b);
+	ck_assert_uint_eq(b.live, a.live);
+	p = hak_malloc(10 * MIB);
+	memset(p, 1, 10 * MIB);
+	hak_free(p);
+	ck_assert_uint_ge(hak_reclaim_all(), 10 * MIB);
+	hak_stats_snapshot(&b);
+	ck_assert_uint_ge(b.released, a.released + 10 * MIB);
+}
+END_TEST
+
+#define WORKERS 3
+#define HELD 300
+static _Atomic bool stop;
+
+static void *churn(void *arg)
+{
+	void *held[HELD] = { NULL };
+	uint64_t seed = (uintptr_t)arg + 5;
+	while (!atomic_load(&stop)) {
+		size_t i = suite_random(&seed) % HELD;
+		hak_free(held[i]);
+		held[i] = hak_malloc(suite_random_size(&seed, 30000));
+	}
+	for (size_t i = 0; i < HELD; i++)
+		hak_free(held[i]);
+	return NULL;
+}
+
+/* Threads hold at most WORKERS * HELD * 36,864 bytes: a figure beyond is made up. */
+START_TEST(a_snapshot_taken_while_threads_run_is_never_far_off)
+{
+	pthread_t t[WORKERS];
+	setup();
+	for (uintptr_t i = 0; i < WORKERS; i++)
+		ck_assert_int_eq(pthread_create(&t[i], NULL, churn, (void *)i), 0);
+	for (int i = 0; i < 8000; i++) {
+		struct hakmem_stats s;
+		hak_stats_snapshot(&s);
+		EXPECT(s.live <= s.mapped && s.live < 2 * WORKERS * HELD * 36864ul, "live %zu of %zu", (size_t)s.live, (size_t)s.mapped);
+		EXPECT(s.cached <= s.mapped, "cached %zu of %zu", (size_t)s.cached, (size_t)s.mapped);
+		EXPECT(s.heaps <= WORKERS + 1, "heaps %zu", (size_t)s.heaps);
+	}
+	atomic_store(&stop, true);
+	for (int i = 0; i < WORKERS; i++)
+		pthread_join(t[i], NULL);
+}
+END_TEST
+
+SUITE("stats", 30,
+      CALM(the_first_table_adds_up_to_what_is_mapped),
+      CALM(the_table_says_what_each_tier_holds),
+      CALM(resident_memory_is_what_was_touched),
+      CALM(the_json_is_well_formed_and_has_every_promised_key),
+      CALM(the_json_adds_up),
+      CALM(what_all_nodes_hold_is_less_than_they_have_mapped),
+      CALM(superslabs_in_use_are_counted_while_the_zone_grows),
+      CALM(a_percent_p_in_the_path_is_the_process_id),
+      CALM(a_path_that_cannot_be_written_warns_and_no_more),
+      CALM(counters_count_what_happened),
+      CALM(a_snapshot_taken_while_threads_run_is_never_far_off))
