@@ -30,7 +30,7 @@ ok() { passed=$((passed + 1)); }
 not_ok() {
 	failed=$((failed + 1))
 	echo "FAIL $1: $2"
-	sed 's/^/     | /' "$work/err" | head -5
+	sed -n '1,5s/^/     | /p' "$work/err"
 }
 
 # under [NAME=VALUE...] -- ARGS...: runs the program under the preload; output to files; its status

@@ -2,8 +2,9 @@
 # A unit test is one line in unit_tests: tests/test_NAME.c, linked with the core and Check.
 LDADD = libhakmem_core.la $(CHECK_LIBS) -lpthread -ldl
 
-unit_tests = \
-	%D%/test_api \
+# core_tests link the core and can be built with a sanitizer, which brings a malloc of its
+# own. test_api takes all it calls from the shared library.
+core_tests = \
 	%D%/test_faults \
 	%D%/test_heap \
 	%D%/test_huge \
@@ -13,6 +14,11 @@ unit_tests = \
 	%D%/test_slab \
 	%D%/test_stats \
 	%D%/test_stress
+unit_tests = $(core_tests) %D%/test_api
+if BUILD_TOPO
+unit_tests += %D%/test_topo
+%C%_test_topo_LDADD = libhakmem-topo.la $(CHECK_LIBS) -lpthread
+endif
 EXTRA_DIST += %D%/suite.h
 
 if HAVE_CHECK
@@ -21,10 +27,11 @@ TESTS += $(unit_tests)
 endif
 AM_CFLAGS += $(CHECK_CFLAGS)
 
-# The unit tests alone: sanitizers bring a malloc of their own, so nothing is preloaded.
-check-unit: $(check_PROGRAMS)
-	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(unit_tests)'
-.PHONY: check-unit
+# CORE_TESTS names those to run: all, unless time matters.
+CORE_TESTS = $(core_tests)
+check-core: $(CORE_TESTS)
+	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(CORE_TESTS)'
+.PHONY: check-core
 
 # Scripts test the shipped shape: each gets the library as its argument.
 script_tests = %D%/exports.sh %D%/needed.sh
@@ -32,7 +39,7 @@ TESTS += $(script_tests)
 dist_check_SCRIPTS += $(script_tests)
 # Longer ones and those that install programs are steps of ./quickstart test.
 EXTRA_DIST += %D%/crimes.c %D%/crimes.sh %D%/preload_threads.c %D%/preload_threads.sh \
-	%D%/foreign.c %D%/foreign.sh %D%/threads_end.c %D%/threads_end.sh %D%/programs %D%/numa %D%/topologies
+	%D%/foreign.c %D%/foreign.sh %D%/threads_end.c %D%/threads_end.sh %D%/limits.c %D%/limits.sh %D%/programs %D%/numa %D%/topologies
 EXTRA_DIST += %D%/exports.txt %D%/instructions.sh %D%/instructions.txt %D%/fastpath.sh %D%/pair.c
 
 TEST_EXTENSIONS = .sh

@@ -645,22 +645,23 @@ static int case_join(void)
 		pid_t pid = fork();
 		CHECK(pid >= 0);
 		if (pid == 0) {
-			enum { THREADS = 24, BLOCKS = 3000 };
-			static void *blocks[BLOCKS + 1], *more[400];
+			enum { THREADS = 24, BLOCKS = 3000, FILL = 300 + 8 * 40 };
+			static void *blocks[BLOCKS + 1], *more[400], *fill[FILL];
 			pthread_t t[THREADS], other;
-			void *fill[64];
 			alarm(CHILD_SECONDS);
 			pthread_barrier_init(&step, NULL, THREADS + 1);
 			for (int i = 0; i < THREADS; i++)
 				CHECK(pthread_create(&t[i], NULL, idle_thread, NULL) == 0);
+			for (size_t n = 272; n <= 304; n += 32) { /* a thread's table has one of these */
+				for (int i = 0; i < FILL; i++)
+					CHECK(fill[i] = malloc(n));
+				for (int i = 0; i < 300 + 8 * k; i++)
+					free(fill[i]);
+			}
 			for (int i = 0; i < BLOCKS; i++)
 				CHECK(blocks[i] = malloc(4000));
 			CHECK(pthread_create(&other, NULL, frees_all, blocks) == 0);
 			pthread_join(other, NULL);
-			for (int i = 0; i < k; i++)
-				CHECK(fill[i] = malloc(272));
-			for (int i = 0; i < k; i++)
-				free(fill[i]);
 			/* collects what the other thread freed: slabs become EMPTY */
 			for (int i = 0; i < 400; i++)
 				CHECK(more[i] = malloc(4000));

@@ -127,6 +127,24 @@ START_TEST(malloc_gives_aligned_blocks_that_hold_what_was_asked)
 }
 END_TEST
 
+/* Also where a magazine is full, a slab becomes EMPTY, memory goes back to the kernel. */
+START_TEST(free_never_touches_errno)
+{
+	static void *blocks[4000];
+	const size_t sizes[] = { 64, 20000, 100000, 700000, 3 * MIB, 70 * MIB };
+	for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+		size_t n = hak_min(sizeof blocks / sizeof *blocks, 300 * MIB / sizes[s]);
+		for (size_t i = 0; i < n; i++)
+			blocks[i] = lib.malloc(sizes[s]);
+		for (size_t i = 0; i < n; i++) {
+			errno = E2BIG;
+			lib.free(blocks[i]);
+			EXPECT(errno == E2BIG, "block %zu of %zu bytes: errno %d", i, sizes[s], errno);
+		}
+	}
+}
+END_TEST
+
 START_TEST(malloc_of_nothing_is_a_block_of_its_own)
 {
 	void *p = lib.malloc(0), *q = lib.malloc(0), *r = lib.calloc(0, 8), *s = lib.calloc(8, 0), *t = lib.realloc(NULL, 0);
@@ -392,6 +410,23 @@ START_TEST(reallocarray_multiplies)
 }
 END_TEST
 
+/* The program had its malloc before the library was loaded. */
+START_TEST(blocks_of_the_c_library_are_freed_and_resized_by_it)
+{
+	for (size_t n = 1; n < 3 * MIB; n = n * 5 + 3) {
+		char *p = malloc(n), *q = malloc(n);
+		EXPECT(lib.malloc_usable_size(p) == malloc_usable_size(p), "%zu bytes", n);
+		lib.free(p);
+		write_pattern(q, n, 0);
+		errno = E2BIG;
+		q = lib.realloc(q, 2 * n);
+		EXPECT(q && errno == E2BIG && has_pattern(q, n, n), "%zu bytes: errno %d", n, errno);
+		lib.free(q);
+		lib.free(lib.reallocarray(malloc(n), 3, n));
+	}
+}
+END_TEST
+
 START_TEST(operators_new_and_delete_are_malloc_and_free)
 {
 	void *p = lib._Znwm(100), *q = lib._Znam(0);
@@ -448,6 +483,7 @@ int main(void)
 {
 	const struct suite_test tests[] = {
 		CALM(malloc_gives_aligned_blocks_that_hold_what_was_asked),
+		CALM(free_never_touches_errno),
 		CALM(malloc_of_nothing_is_a_block_of_its_own),
 		CALM(free_and_usable_size_take_null),
 		CALM(every_class_keeps_every_alignment_up_to_4_mib),
@@ -464,6 +500,7 @@ int main(void)
 		CALM(a_failed_request_is_enomem_and_keeps_the_block),
 		CALM(usable_bytes_are_usable_and_realloc_keeps_them),
 		CALM(reallocarray_multiplies),
+		CALM(blocks_of_the_c_library_are_freed_and_resized_by_it),
 		CALM(operators_new_and_delete_are_malloc_and_free),
 		CALM(mallinfo_and_malloc_info_follow_what_is_live),
 		CALM(malloc_trim_says_whether_memory_went_back),

@@ -10,6 +10,17 @@
 #include "config.h"
 #endif
 
+/* configure says HAK_HAVE_*; the short names serve builds of this folder alone. */
+#ifdef HAK_HAVE_HWLOC
+#define HAVE_HWLOC HAK_HAVE_HWLOC
+#define HAVE_LIBNUMA HAK_HAVE_LIBNUMA
+#define HAVE_LIBURING HAK_HAVE_LIBURING
+#endif
+/* Undefined would silently mean "without". */
+#if !defined(HAVE_HWLOC) || !defined(HAVE_LIBNUMA) || !defined(HAVE_LIBURING)
+#error "config.h must say 0 or 1 for hwloc, libnuma and liburing"
+#endif
+
 #include "topo.h"
 
 #define HAK_DRAFT_NODES_MAX 1024u /* the kernel's own limit */

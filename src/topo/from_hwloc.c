@@ -56,19 +56,14 @@ static void set_components(hwloc_topology_t topology)
 }
 
 /*
- * On this machine sysfs says which CPUs a node has. A description has only the objects: a node's
- * CPUs are those of the object it hangs on, so objects that have a node must be kept.
+ * On this machine sysfs says which CPUs a node has, so nothing but nodes and CPUs is asked for. In
+ * a description a node's CPUs, and those that its attributes are measured from, are those of the
+ * objects around it: these must stay.
  */
 static void set_filters(hwloc_topology_t topology, bool machine)
 {
-	static const hwloc_obj_type_t holders[] = { HWLOC_OBJ_PACKAGE, HWLOC_OBJ_DIE,
-						    HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L2CACHE,
-						    HWLOC_OBJ_CORE,    HWLOC_OBJ_GROUP };
-
-	(void)hwloc_topology_set_all_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
-	for (size_t i = 0; !machine && i < sizeof(holders) / sizeof(holders[0]); i++)
-		(void)hwloc_topology_set_type_filter(topology, holders[i],
-						     HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
+	if (machine)
+		(void)hwloc_topology_set_all_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
 }
 
 static enum hak_draft_hint hint_of(const char *subtype)

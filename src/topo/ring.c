@@ -18,11 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-/* liburing 2.5 maps such a ring itself; the kernel has the flags since 6.5. */
+/* liburing has had the call since 2.5, the kernel the flags since 6.5. */
 #if defined(IORING_SETUP_NO_MMAP) && defined(IORING_SETUP_REGISTERED_FD_ONLY) && \
 	defined(IO_URING_VERSION_MAJOR) && defined(IO_URING_VERSION_MINOR)
 #define CAN_NO_DESCRIPTOR \
@@ -33,6 +34,8 @@
 
 #define TIMED_WAIT_FEATURE IORING_FEAT_EXT_ARG
 #define LOST_POLL_NS 1000000
+/* Of 64 entries: one or two pages of requests, one of completions and the rings' words. */
+#define OWN_PAGES 4
 #define NS_PER_S 1000000000ull
 
 struct hak_ring {
@@ -40,6 +43,8 @@ struct hak_ring {
 	unsigned entries;
 	unsigned in_flight;
 	unsigned traits;
+	void *own; /* memory of a ring without descriptor, or NULL */
+	size_t own_bytes;
 	int fd; /* -1: has none */
 	dev_t device; /* with inode: which file fd was at creation */
 	ino_t inode;
@@ -103,6 +108,41 @@ static bool can_register(const struct hak_ring *ring)
 
 /* ---- life ---- */
 
+/*
+ * A ring without descriptor cannot be mapped, so it is built in memory that it is given. Left to
+ * itself liburing takes a page of hugetlbfs for it, which few machines have.
+ */
+#if CAN_NO_DESCRIPTOR
+static int open_in_own_memory(struct hak_ring *ring, unsigned entries,
+			      struct io_uring_params *params)
+{
+	int used;
+
+	ring->own_bytes = OWN_PAGES * (size_t)sysconf(_SC_PAGESIZE);
+	ring->own = mmap(NULL, ring->own_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
+	if (ring->own == MAP_FAILED) {
+		ring->own = NULL;
+		return -ENOMEM;
+	}
+	/* A child would get copies of pages that the kernel writes to. */
+	(void)madvise(ring->own, ring->own_bytes, MADV_DONTFORK);
+	used = io_uring_queue_init_mem(entries, &ring->ring, params, ring->own, ring->own_bytes);
+	if (used >= 0)
+		return 0;
+	munmap(ring->own, ring->own_bytes);
+	ring->own = NULL;
+	return used;
+}
+#else
+static int open_in_own_memory(struct hak_ring *ring, unsigned entries,
+			      struct io_uring_params *params)
+{
+	(void)ring, (void)entries, (void)params;
+	return -EINVAL;
+}
+#endif
+
 static int open_ring(struct hak_ring *ring, unsigned entries)
 {
 	int error = -EINVAL;
@@ -112,7 +152,10 @@ static int open_ring(struct hak_ring *ring, unsigned entries)
 
 		memset(&params, 0, sizeof(params));
 		params.flags = grades[i].flags;
-		error = io_uring_queue_init_params(entries, &ring->ring, &params);
+		if (grades[i].traits & HAK_RING_NO_DESCRIPTOR)
+			error = open_in_own_memory(ring, entries, &params);
+		else
+			error = io_uring_queue_init_params(entries, &ring->ring, &params);
 		if (error == 0) {
 			ring->traits = grades[i].traits;
 			return 0;
@@ -139,6 +182,8 @@ static void close_ring(struct hak_ring *ring)
 	if (!(ring->traits & HAK_RING_NO_DESCRIPTOR) && !is_ours(ring))
 		ring->ring.ring_fd = -1;
 	io_uring_queue_exit(&ring->ring);
+	if (ring->own)
+		munmap(ring->own, ring->own_bytes);
 }
 
 static int ring_create(unsigned entries, struct hak_ring **out)
@@ -235,7 +280,7 @@ static int ring_submit(struct hak_ring *ring, const struct hak_ring_request *bat
 		/* Cannot be: entries in flight have left this queue. */
 		if (!sqe)
 			break;
-		io_uring_prep_madvise(sqe, batch[i].addr, (off_t)batch[i].bytes, batch[i].advice);
+		io_uring_prep_madvise(sqe, batch[i].addr, (uint32_t)batch[i].bytes, batch[i].advice);
 		sqe->user_data = batch[i].token;
 	}
 	while (*taken < count) {

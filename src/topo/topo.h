@@ -151,7 +151,12 @@ struct hak_ring_ops {
 	 */
 	int (*wait)(struct hak_ring *ring, unsigned at_least, uint64_t timeout_ns,
 		    hak_ring_done *done, void *arg);
-	/* CPUs on which the ring's kernel threads run. -EBADF: see submit. */
+	/*
+	 * CPUs on which the ring's kernel threads run. Threads that run already stay where they
+	 * are until they have had nothing to do for 5 s (seen on Linux 6.1 and 6.18), and they
+	 * belong to the calling thread, not to the ring. So bind before the first submit; rings
+	 * that are to work on different nodes need threads of their own. -EBADF: see submit.
+	 */
 	int (*bind_workers)(struct hak_ring *ring, const unsigned char *cpus, size_t mask_bytes);
 	int (*limit_workers)(struct hak_ring *ring, unsigned workers);
 	/* -EBUSY while requests are in flight. */

@@ -3,8 +3,10 @@
 #
 # Do python3's own tests of threads, gc and fork pass, with pymalloc and with malloc?
 . "${BASH_SOURCE%/*}/lib.sh"
-version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
-	version=python3
+# The tests' package is named after the version that python3 stands for.
+version=$(readlink -f "$python") && version=${version##*/}
+[[ $version == python3.* ]] || version=$(apt-cache depends python3 2>/dev/null |
+	sed -n 's/.*Depends: \(python3\.[0-9]*\)$/\1/p')
 packages python3 "lib$version-testsuite"
 commands "$python"
 files "/usr/lib/$version/test/test_gc.py"

@@ -28,6 +28,7 @@ set -Eeuo pipefail
 
 : "${HAK_PROGRAM_MODE:?a program is started by run.sh}"
 
+# shellcheck disable=SC2034 # the programs use it
 source_dir=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
 # Known answers are worked out in C; the system's own programs come before
 # whatever stands first on the caller's PATH (shims of interpreters above all).

@@ -80,8 +80,16 @@ packages_of() { # NAME...
 	done | sort -u
 }
 
+apt_install() { # NAME...
+	local packages
+
+	mapfile -t packages < <(packages_of "$@")
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+		"${packages[@]}" </dev/null
+}
+
 install_packages() {
-	local name packages policy status=0 wanted=()
+	local name wanted=()
 
 	for name in "${programs[@]}"; do
 		[[ -z $(ask "$name" missing) ]] || wanted+=("$name")
@@ -90,20 +98,17 @@ install_packages() {
 		echo "run.sh: every program is there"
 		return 0
 	fi
-	mapfile -t packages < <(packages_of "${wanted[@]}")
 	# Debian starts a service when its package is installed, unless this file
 	# says not to: a test has no business opening ports.
-	policy=/usr/sbin/policy-rc.d
-	if [[ -e $policy ]]; then
-		policy=
-	else
+	local policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $policy ]]; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		trap 'exit 130' INT TERM
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 	fi
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-		"${packages[@]}" </dev/null || status=$?
-	[[ -z $policy ]] || rm -f "$policy"
-	return "$status"
+	# A fresh machine has no package lists yet, or lists that are out of date.
+	apt_install "${wanted[@]}" || { apt-get update && apt_install "${wanted[@]}"; }
 }
 
 case $action in
