@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "die.h"
 #include "fast.h"
@@ -13,6 +14,7 @@
 #include "l25/l25.h"
 #include "numa/huge.h"
 #include "reclaim.h"
+#include "sys/sys.h"
 
 static _Atomic uint64_t spans, failed;
 
@@ -79,7 +81,9 @@ static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 		hak_reclaim_all();
 		p = alloc_once(bytes, align, zero);
 	}
-	if (!p)
+	if (p)
+		hak_reclaim_poke();
+	else
 		atomic_fetch_add_explicit(&failed, 1, memory_order_relaxed); /* a counter */
 	errno = err;
 	return p;
@@ -108,6 +112,10 @@ void *hak_calloc(size_t count, size_t bytes)
 	if (__builtin_mul_overflow(count, bytes, &total))
 		return NULL;
 	p = total <= HAK_POOL_MAX ? hak_malloc(total) : alloc_slow(total, HAK_MIN_ALIGN, &zero);
+	/* pages of a span are cheaper to give back than to clear, and what the program
+	 * never writes then stays unbacked */
+	if (p && !zero && total > HAK_L25_MAX)
+		zero = hak_sys.madvise(p, hak_align_up(total, HAK_GRANULE), MADV_DONTNEED) == 0;
 	if (p && !zero)
 		memset(p, 0, total);
 	return p;
@@ -121,7 +129,6 @@ HAK_COLD void hak_free_full(void *p, struct hak_mag *m)
 	int err = errno;
 	hak_fork_check();
 	hak_heap_drain_push(h, (unsigned)(m - h->mags), p);
-	hak_reclaim_poke();
 	errno = err;
 }
 
@@ -159,7 +166,6 @@ static void free_run(void *p)
 		hak_huge_release(a, g, count);
 	else
 		hak_l25_run_release(a, g, count);
-	hak_reclaim_poke();
 }
 
 /* In a window, but not of this thread's magazines. */

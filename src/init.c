@@ -75,7 +75,7 @@ static HAK_COLD void fork_raw(void)
 	hak_arena_lock.state = 0;
 	hak_meta_fork_raw();
 	hak_heap_fork_raw(hak_heap_self);
-	hak_reclaim_forked();
+	hak_reclaim_forked(false);
 }
 
 void hak_fork_check(void)
@@ -171,7 +171,7 @@ static void fork_child(void)
 	hak_heap_fork_child(hak_heap_self);
 	hak_lock_reset(&hak_reclaim_lock);
 	hak_lock_reset(&init_lock);
-	hak_reclaim_forked();
+	hak_reclaim_forked(true);
 }
 
 /* ---- process --------------------------------------------------------------------- */

@@ -22,7 +22,9 @@
 #include "options.h"
 #include "sys/sys.h"
 
-#define START_BYTES ((uint64_t)64 << 20) /* EMPTY bytes that start it in one thread */
+/* EMPTY bytes that start it in one thread; or bytes of arenas: what will be freed later
+ * must find it running, since a free cannot start it */
+#define START_BYTES ((uint64_t)64 << 20)
 #define START_BYTES_THREADS ((uint64_t)2 << 20)
 #define QUIET_PASSES 2u
 
@@ -183,8 +185,10 @@ void hak_reclaim_poke(void)
 {
 	uint32_t stopped = 0;
 	/* relaxed: thresholds */
-	if (hak_likely(atomic_load_explicit(&running, memory_order_relaxed)) || !hak_option_get(HAK_OPT_reclaim) ||
-	    atomic_load_explicit(&noted, memory_order_relaxed) < (threaded() ? START_BYTES_THREADS : START_BYTES))
+	if (hak_likely(atomic_load_explicit(&running, memory_order_relaxed)) || !hak_option_get(HAK_OPT_reclaim))
+		return;
+	if (atomic_load_explicit(&noted, memory_order_relaxed) < (threaded() ? START_BYTES_THREADS : START_BYTES) &&
+	    atomic_load_explicit(&hak_arena_grown, memory_order_relaxed) < START_BYTES)
 		return;
 	if (atomic_compare_exchange_strong_explicit(&running, &stopped, 1, memory_order_relaxed,
 						    memory_order_relaxed) &&
@@ -192,10 +196,10 @@ void hak_reclaim_poke(void)
 		atomic_store_explicit(&running, 2, memory_order_relaxed);
 }
 
-void hak_reclaim_forked(void)
+void hak_reclaim_forked(bool again)
 {
 	/* relaxed: the child has one thread */
-	atomic_store_explicit(&running, 0, memory_order_relaxed);
+	atomic_store_explicit(&running, again ? 0 : 2, memory_order_relaxed);
 }
 
 uint64_t hak_reclaim_released(void)

@@ -9,14 +9,19 @@
 /* Memory became EMPTY. Cheap; starts nothing (callers may hold locks). */
 void hak_reclaim_note(size_t bytes);
 
-/* Starts the reclaimer if it is due. Call with no lock held, never from malloc. */
+/*
+ * Starts the reclaimer if it is due. Call from malloc's slow path, with no lock held. Never
+ * from free: the C library frees an ended thread's tables with the lock of its cache of
+ * stacks held, which pthread_create takes (tests/preload_threads.c, join).
+ */
 void hak_reclaim_poke(void);
 
 /* Gives back all EMPTY memory now. Returns bytes. No lock held. */
 size_t hak_reclaim_all(void);
 
-/* In fork's child: there is no reclaimer. */
-void hak_reclaim_forked(void);
+/* In fork's child: there is no reclaimer. again: it may be started; not after a raw fork,
+ * where the C library's locks may be held by threads that are gone. */
+void hak_reclaim_forked(bool again);
 
 uint64_t hak_reclaim_released(void); /* bytes given back so far */
 bool hak_reclaim_running(void);

@@ -18,6 +18,7 @@
 
 struct hak_window hak_windows[HAK_WINDOWS];
 struct hak_lock hak_arena_lock = HAK_LOCK_INIT(HAK_RANK_ARENA);
+_Atomic uint64_t hak_arena_grown;
 static _Atomic size_t meta_mapped;
 
 #define META_BYTES (hak_align_up(sizeof(struct hak_arena), HAK_GRANULE))
@@ -155,8 +156,10 @@ int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, boo
 	char *p = arena->base + (size_t)granule * HAK_GRANULE;
 	size_t bytes = (size_t)count * HAK_GRANULE;
 	int err = map_fixed(p, bytes);
-	if (!err)
+	if (!err) {
 		dress(arena, p, bytes, huge);
+		atomic_fetch_add_explicit(&hak_arena_grown, bytes, memory_order_relaxed); /* a threshold */
+	}
 	return err;
 }
 

@@ -103,6 +103,9 @@ struct hak_arena *hak_arena_new(unsigned node, enum hak_arena_kind kind, uint32_
  * something else is mapped there, ENOMEM. */
 int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, bool huge);
 
+/* Bytes that hak_arena_map has mapped so far. */
+extern _Atomic uint64_t hak_arena_grown;
+
 /* Applies the zone's advice, policy and name to the first granules of a new arena. */
 void hak_arena_adopt_first(struct hak_arena *arena, uint32_t granules);
 
