@@ -23,7 +23,7 @@ readonly ABORTED=134
 # CC may hold a flag as well, so it is split. Linked with the library for hakmem_*'s sake.
 # shellcheck disable=SC2086
 ${CC:-cc} -std=gnu11 -O1 -g -fno-builtin -Wno-deprecated-declarations -I"$here/../include" \
-	"$here/crimes.c" -o "$work/crimes" -pthread "$lib"
+	"$here/crimes.c" -o "$work/crimes" -pthread "$lib" -Wl,-rpath,"$(dirname "$1")"
 ulimit -c 0
 
 ok() { passed=$((passed + 1)); }
@@ -52,6 +52,7 @@ one_line() {
 	[ "$(wc -l <"$work/err")" -eq 1 ] && grep -q "^$1" "$work/err"
 }
 
+list=$("$work/crimes" --list)
 while IFS=$'\t' read -r name says; do
 	status=$(under -- "$name")
 	address=$(head -1 "$work/out")
@@ -66,7 +67,7 @@ while IFS=$'\t' read -r name says; do
 	else
 		ok
 	fi
-done < <("$work/crimes" --list)
+done <<<"$list"
 
 status=$(under -- --requests)
 if [ "$status" -eq 0 ] && grep -q refused "$work/out"; then ok; else not_ok requests "status $status"; fi
