@@ -9,6 +9,7 @@
 #define HAK_SUITE_H
 
 #include <check.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +24,17 @@ struct suite_test {
 };
 #define CALM(name) { name, 0 }
 #define DIES(name, signal) { name, signal }
+
+/* For tests that count heaps or name node 0: the process stays on CPU 0, since threads of
+ * another node have, rightly, heaps of their own. Where that CPU is not ours there is
+ * nothing to do: those machines have one node. */
+static inline void suite_stay(void)
+{
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	sched_setaffinity(0, sizeof set, &set);
+}
 
 /* For inner loops: ck_assert writes to a pipe even when it holds. */
 #define EXPECT(condition, ...)                                                                     \

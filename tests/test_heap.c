@@ -271,6 +271,7 @@ static void *fill_them(void *arg)
 
 START_TEST(a_thousand_threads_one_after_the_other_need_one_heap)
 {
+	suite_stay();
 	struct order o = { 0, 100, 1, 64 };
 	setup();
 	fill(64, 100, 200);
@@ -291,6 +292,7 @@ END_TEST
 
 START_TEST(what_an_ended_thread_left_half_full_is_adopted)
 {
+	suite_stay();
 	struct order o = { 0, 10000, 2, 64 };
 	setup();
 	fill(1024, 10000, 10001); /* a heap of our own, without slabs of 64 */

@@ -108,6 +108,7 @@ END_TEST
 
 START_TEST(resident_memory_is_what_was_touched)
 {
+	suite_stay();
 	setup();
 	char *p = hak_malloc(700000); /* a run of the node */
 	read_table();
