@@ -40,6 +40,7 @@ dist_check_SCRIPTS += $(script_tests)
 # Longer ones and those that install programs are steps of ./quickstart test.
 EXTRA_DIST += %D%/crimes.c %D%/crimes.sh %D%/preload_threads.c %D%/preload_threads.sh \
 	%D%/foreign.c %D%/foreign.sh %D%/threads_end.c %D%/threads_end.sh %D%/limits.c %D%/limits.sh %D%/programs %D%/numa %D%/topologies
+EXTRA_DIST += %D%/libc_trap.c %D%/preload.sh
 EXTRA_DIST += %D%/exports.txt %D%/instructions.sh %D%/instructions.txt %D%/fastpath.sh %D%/pair.c
 
 TEST_EXTENSIONS = .sh
