@@ -3,12 +3,9 @@
 #include "foreign.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "die.h"
 #include "front.h"
@@ -24,6 +21,7 @@ static _Atomic uint64_t frees;
 static _Atomic uintptr_t known_from, known_to;
 
 struct mapping {
+	uintptr_t at; /* the address looked for */
 	uintptr_t from, to;
 	bool file, stack, writable;
 };
@@ -43,12 +41,13 @@ static uintptr_t hex(const char **s)
 }
 
 /* One line of /proc/self/maps: from-to perms offset dev inode  name */
-static bool parse_line(const char *line, uintptr_t at, struct mapping *m)
+static bool parse_line(const char *line, void *arg)
 {
+	struct mapping *m = arg;
 	m->from = hex(&line);
 	line++;
 	m->to = hex(&line);
-	if (at < m->from || at >= m->to)
+	if (m->at < m->from || m->at >= m->to)
 		return false;
 	m->writable = line[1] == 'r' && line[2] == 'w';
 	for (int field = 0; line && field < 3; field++) /* past perms, offset, device */
@@ -58,38 +57,13 @@ static bool parse_line(const char *line, uintptr_t at, struct mapping *m)
 	return true;
 }
 
-/* Finds the mapping of p, without allocating. False: not mapped, or no /proc. */
+/* Finds the mapping of p. False: not mapped, or no /proc. */
 static bool find_mapping(const void *p, struct mapping *m, bool *readable)
 {
-	char buf[4096 + 512];
-	size_t have = 0;
-	bool found = false;
-	*m = (struct mapping){ 0 };
-	int fd = hak_sys_open("/proc/self/maps", O_RDONLY, 0);
-	*readable = fd >= 0;
-	if (fd < 0)
-		return false;
-	while (!found) {
-		ssize_t n = hak_sys_read(fd, buf + have, sizeof buf - 1 - have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-		buf[have] = 0;
-		char *line = buf, *end;
-		while (!found && (end = strchr(line, '\n'))) {
-			*end = 0;
-			found = parse_line(line, (uintptr_t)p, m);
-			line = end + 1;
-		}
-		have -= (size_t)(line - buf);
-		memmove(buf, line, have);
-		if (have == sizeof buf - 1) /* a line longer than any: drop it */
-			have = 0;
-	}
-	hak_sys_close(fd);
-	return found;
+	*m = (struct mapping){ .at = (uintptr_t)p };
+	int found = hak_sys_each_line("/proc/self/maps", parse_line, m);
+	*readable = found >= 0;
+	return found > 0;
 }
 
 /*

@@ -5,7 +5,6 @@
  */
 #include "stats.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
@@ -116,7 +115,7 @@ void hak_stats_snapshot(struct hakmem_stats *s)
 struct resident {
 	uint64_t node_rss[HAK_NODES], node_huge[HAK_NODES];
 	uint64_t span_rss, span_huge;
-	bool known;
+	struct hak_arena *arena; /* of the mapping whose lines are read */
 };
 
 static uint64_t number(const char *s, int base)
@@ -132,51 +131,29 @@ static uint64_t number(const char *s, int base)
 	}
 }
 
-static void smaps_line(struct resident *r, const char *line, struct hak_arena **a)
+static bool smaps_line(const char *line, void *arg)
 {
+	struct resident *r = arg;
+	struct hak_arena *a = r->arena;
 	if ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f')) {
-		*a = hak_arena_of((void *)(uintptr_t)number(line, 16));
-		return;
+		r->arena = hak_arena_of((void *)(uintptr_t)number(line, 16));
+		return false;
 	}
-	if (!*a)
-		return;
-	bool spans = (*a)->kind == HAK_ARENA_SPANS;
+	if (!a)
+		return false;
+	bool spans = a->kind == HAK_ARENA_SPANS;
 	if (!strncmp(line, "Rss:", 4))
-		*(spans ? &r->span_rss : &r->node_rss[(*a)->node]) += number(line + 4, 10) * 1024;
+		*(spans ? &r->span_rss : &r->node_rss[a->node]) += number(line + 4, 10) * 1024;
 	else if (!strncmp(line, "AnonHugePages:", 14))
-		*(spans ? &r->span_huge : &r->node_huge[(*a)->node]) += number(line + 14, 10) * 1024;
+		*(spans ? &r->span_huge : &r->node_huge[a->node]) += number(line + 14, 10) * 1024;
+	return false;
 }
 
 static void read_resident(struct resident *r)
 {
-	char buf[8192];
-	size_t have = 0;
-	struct hak_arena *a = NULL;
 	memset(r, 0, sizeof *r);
-	int fd = hak_sys_open("/proc/self/smaps", O_RDONLY, 0);
-	if (fd < 0)
-		return;
-	r->known = true;
-	for (;;) {
-		ssize_t n = hak_sys_read(fd, buf + have, sizeof buf - 1 - have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-		buf[have] = 0;
-		char *line = buf, *end;
-		while ((end = strchr(line, '\n'))) {
-			*end = 0;
-			smaps_line(r, line, &a);
-			line = end + 1;
-		}
-		have -= (size_t)(line - buf);
-		memmove(buf, line, have);
-		if (have == sizeof buf - 1)
-			have = 0;
-	}
-	hak_sys_close(fd);
+	/* without /proc the figures stay 0 */
+	hak_sys_each_line("/proc/self/smaps", smaps_line, r);
 }
 
 static const char *engine_bind(void)

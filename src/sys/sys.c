@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -17,6 +18,7 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
+#define LINE_BYTES 8192
 #define REAPER_STACK ((size_t)128 << 10)
 
 static void *sys_mremap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to)
@@ -55,6 +57,37 @@ ssize_t hak_sys_write(int fd, const void *buf, size_t bytes)
 void hak_sys_close(int fd)
 {
 	syscall(SYS_close, fd);
+}
+
+int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *arg), void *arg)
+{
+	char buf[LINE_BYTES];
+	size_t have = 0;
+	bool stop = false;
+	int fd = hak_sys_open(path, O_RDONLY, 0);
+	if (fd < 0)
+		return -1;
+	while (!stop) {
+		ssize_t n = hak_sys_read(fd, buf + have, sizeof buf - 1 - have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+		buf[have] = 0;
+		char *line = buf, *end;
+		while (!stop && (end = strchr(line, '\n'))) {
+			*end = 0;
+			stop = visit(line, arg);
+			line = end + 1;
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+		if (have == sizeof buf - 1)
+			have = 0;
+	}
+	hak_sys_close(fd);
+	return stop;
 }
 
 static ssize_t sys_read_file(const char *path, char *buf, size_t cap)

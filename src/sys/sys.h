@@ -43,6 +43,10 @@ ssize_t hak_sys_read(int fd, void *buf, size_t bytes);
 ssize_t hak_sys_write(int fd, const void *buf, size_t bytes);
 void hak_sys_close(int fd);
 
+/* Calls visit for each line of a text file, without its newline, until it returns true.
+ * 1: it did; 0: it never did; -1: the file cannot be opened. A line over 8 KiB is dropped. */
+int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *arg), void *arg);
+
 /* Names [addr, addr + bytes) in /proc/PID/maps, where the kernel can. Never fails. */
 void hak_sys_name(void *addr, size_t bytes, const char *name);
 
