@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "options.h"
-#include "stats.h"
 #include "sys/sys.h"
 
 #define LINE 256
@@ -86,8 +86,7 @@ void hak_fault(const char *fault, const void *pointer, size_t block_bytes, uint3
 	hak_text_write(&t, STDERR_FILENO);
 	if (hak_option_get(HAK_OPT_abort))
 		abort();
-	/* relaxed: a counter */
-	atomic_fetch_add_explicit(&hak_stats_faults, 1, memory_order_relaxed);
+	hak_count(faults, 1);
 }
 
 void hak_warn(const char *what, const char *detail)

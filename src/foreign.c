@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "counters.h"
 #include "die.h"
 #include "front.h"
 #include "numa/huge.h"
@@ -15,7 +16,6 @@
 /* glibc's own names for them, which no preload replaces. */
 extern void __libc_free(void *p) __attribute__((weak));
 
-static _Atomic uint64_t frees;
 /* the last anonymous mapping found to be the C library's; both or neither are fresh
  * enough: a stale pair only costs a look */
 static _Atomic uintptr_t known_from, known_to;
@@ -149,7 +149,7 @@ void hak_foreign_free(void *p)
 	if (!plausible(p))
 		return;
 	/* relaxed: a counter */
-	atomic_fetch_add_explicit(&frees, 1, memory_order_relaxed);
+	hak_count(foreign_frees, 1);
 	if (__libc_free)
 		__libc_free(p);
 }
@@ -171,9 +171,4 @@ void *hak_foreign_realloc(void *p, size_t bytes)
 		hak_foreign_free(p);
 	}
 	return q;
-}
-
-uint64_t hak_foreign_frees(void)
-{
-	return atomic_load_explicit(&frees, memory_order_relaxed);
 }

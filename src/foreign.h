@@ -15,6 +15,5 @@
 void hak_foreign_free(void *p);
 void *hak_foreign_realloc(void *p, size_t bytes);
 size_t hak_foreign_usable_size(const void *p);
-uint64_t hak_foreign_frees(void);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "counters.h"
 #include "die.h"
 #include "fast.h"
 #include "foreign.h"
@@ -15,8 +16,6 @@
 #include "numa/huge.h"
 #include "reclaim.h"
 #include "sys/sys.h"
-
-static _Atomic uint64_t spans, failed;
 
 void *hak_malloc(size_t bytes)
 {
@@ -41,8 +40,6 @@ static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zer
 		p = hak_l25_run(h, bytes, zero);
 	if (!p)
 		p = hak_huge_alloc(bytes, hak_max(align, HAK_GRANULE), zero);
-	if (p)
-		atomic_fetch_add_explicit(&spans, 1, memory_order_relaxed); /* a counter */
 	return p;
 }
 
@@ -84,7 +81,7 @@ static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 	if (p)
 		hak_reclaim_poke();
 	else
-		atomic_fetch_add_explicit(&failed, 1, memory_order_relaxed); /* a counter */
+		hak_count(failed, 1);
 	errno = err;
 	return p;
 }
@@ -283,12 +280,4 @@ void *hak_realloc(void *p, size_t bytes)
 	q = old > HAK_SLAB_MAX ? resize_large(p, old, bytes) : move(p, old, bytes);
 	errno = err;
 	return q;
-}
-
-void hak_front_figures(struct hak_front_figures *f)
-{
-	f->spans = atomic_load_explicit(&spans, memory_order_relaxed);
-	f->failed = atomic_load_explicit(&failed, memory_order_relaxed);
-	f->foreign_frees = hak_foreign_frees();
-	f->l25_run_live = hak_l25_run_live();
 }

@@ -20,11 +20,4 @@ void *hak_memalign(size_t align, size_t bytes);
 /* Bytes that may be used; 0 for NULL and for a block that is not hakmem's. */
 size_t hak_usable_size(const void *p);
 
-/* Huge and l25-run requests served so far, and requests that failed. */
-struct hak_front_figures {
-	uint64_t spans, failed, foreign_frees;
-	uint64_t l25_run_live; /* bytes */
-};
-void hak_front_figures(struct hak_front_figures *f);
-
 #endif

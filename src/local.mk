@@ -3,6 +3,7 @@
 noinst_LTLIBRARIES += libhakmem_core.la
 libhakmem_core_la_SOURCES = \
 	%D%/base.h %D%/fast.h \
+	%D%/counters.def %D%/counters.h \
 	%D%/route.c %D%/route.h \
 	%D%/front.c %D%/front.h \
 	%D%/heap.c %D%/heap.h \

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "counters.h"
 #include "sys/sys.h"
 
 #define CHUNK ((size_t)256 << 10) /* below a huge page, so never backed by one */
@@ -18,7 +19,6 @@ struct free_piece {
 struct hak_lock hak_meta_lock = HAK_LOCK_INIT(HAK_RANK_META);
 static struct free_piece *pieces[MAX_SHIFT + 1]; /* under the lock, as all below */
 static char *bump, *bump_end;
-static size_t mapped;
 
 static unsigned shift_of(size_t bytes)
 {
@@ -64,7 +64,7 @@ void *hak_meta_alloc(size_t bytes)
 			}
 			hak_sys_name(chunk, CHUNK, "hakmem: metadata");
 			retire_bump_locked();
-			mapped += CHUNK;
+			hak_count(metadata, CHUNK);
 			bump = chunk;
 			bump_end = chunk + CHUNK;
 			pad = 0;
@@ -89,14 +89,6 @@ void hak_meta_free(void *p, size_t bytes)
 	f->next = pieces[s];
 	pieces[s] = f;
 	hak_unlock(&hak_meta_lock);
-}
-
-size_t hak_meta_mapped(void)
-{
-	hak_lock(&hak_meta_lock);
-	size_t n = mapped;
-	hak_unlock(&hak_meta_lock);
-	return n;
 }
 
 void hak_meta_fork_raw(void)

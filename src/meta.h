@@ -15,7 +15,6 @@
 /* Zeroed memory, aligned to its rounded size up to a page; NULL if there is none. */
 void *hak_meta_alloc(size_t bytes);
 void hak_meta_free(void *p, size_t bytes);
-size_t hak_meta_mapped(void); /* bytes */
 
 /* The child of a fork that ran no handlers: what a vanished holder may have left half
  * changed is dropped. */

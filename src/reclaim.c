@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "heap.h"
 #include "numa/huge.h"
 #include "numa/node.h"
@@ -30,7 +31,6 @@
 
 struct hak_lock hak_reclaim_lock = HAK_LOCK_INIT(HAK_RANK_RECLAIM);
 static _Atomic uint64_t noted;	  /* bytes that became EMPTY since the last pass */
-static _Atomic uint64_t released; /* bytes */
 static _Atomic uint32_t running;  /* 0 no, 1 yes, 2 refused by the system */
 static _Atomic uint32_t wake;	  /* futex: passes asked for */
 
@@ -59,7 +59,7 @@ static void give_back(struct hak_arena *a, uint32_t super, uint32_t mask)
 					 memory_order_release);
 		atomic_fetch_add_explicit(&a->available, (int32_t)n, memory_order_relaxed);
 		if (ok)
-			atomic_fetch_add_explicit(&released, bytes, memory_order_relaxed);
+			hak_count(released, bytes);
 		mask &= ~run;
 	}
 }
@@ -147,11 +147,11 @@ static bool pass_locked(bool now)
 
 size_t hak_reclaim_all(void)
 {
-	uint64_t before = atomic_load_explicit(&released, memory_order_relaxed);
+	uint64_t before = hak_counted(released);
 	hak_lock(&hak_reclaim_lock);
 	pass_locked(true);
 	hak_unlock(&hak_reclaim_lock);
-	return (size_t)(atomic_load_explicit(&released, memory_order_relaxed) - before);
+	return (size_t)(hak_counted(released) - before);
 }
 
 static void *reclaimer(void *arg)
@@ -200,11 +200,6 @@ void hak_reclaim_forked(bool again)
 {
 	/* relaxed: the child has one thread */
 	atomic_store_explicit(&running, again ? 0 : 2, memory_order_relaxed);
-}
-
-uint64_t hak_reclaim_released(void)
-{
-	return atomic_load_explicit(&released, memory_order_relaxed);
 }
 
 bool hak_reclaim_running(void)

@@ -23,7 +23,6 @@ size_t hak_reclaim_all(void);
  * where the C library's locks may be held by threads that are gone. */
 void hak_reclaim_forked(bool again);
 
-uint64_t hak_reclaim_released(void); /* bytes given back so far */
 bool hak_reclaim_running(void);
 
 extern struct hak_lock hak_reclaim_lock; /* a pass; for fork */

@@ -10,13 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "die.h"
-#include "front.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
 #include "init.h"
-#include "meta.h"
-#include "numa/huge.h"
 #include "numa/node.h"
 #include "options.h"
 #include "reclaim.h"
@@ -26,15 +24,23 @@
 #define PATH_BYTES 512
 #define LOCK_TRIES 1000
 
-_Atomic uint64_t hak_stats_faults;
+struct hak_counters hak_counters;
 
 static const char *const stage_names[HAK_STAGES] = { "own", "near", "adopted", "empty", "unused", "new" };
 
 struct totals {
 	struct hakmem_stats s;
-	uint64_t slab_requests, refills, drains, adopted, slabs_released, remote_in;
+	struct {
+#define COUNTER(name, help) uint64_t name;
+#include "counters.def"
+#undef COUNTER
+	} c; /* read once, so that sums and lines agree */
+	struct {
+#define X(name) uint64_t name;
+		HAK_HEAP_COUNTERS(X)
+#undef X
+	} h; /* over all heaps */
 	uint64_t live_tier[HAK_TIERS];
-	struct hak_huge_figures huge;
 	uint64_t slab_mapped;
 	uint64_t live_node[HAK_NODES], remote_node[HAK_NODES];
 };
@@ -55,18 +61,14 @@ static void add_heap(struct totals *t, const struct hak_heap *h)
 	}
 	for (int i = 0; i < HAK_STAGES; i++)
 		t->s.stages[i] += h->stages[i];
-	t->s.remote_frees += h->remote_in;
 	t->remote_node[h->node] += h->remote_in;
-	t->slab_requests += h->slab_requests;
-	t->refills += h->refills;
-	t->drains += h->drains;
-	t->adopted += h->adopted;
-	t->slabs_released += h->slabs_released;
+#define X(name) t->h.name += h->name;
+	HAK_HEAP_COUNTERS(X)
+#undef X
 }
 
 static void collect(struct totals *t)
 {
-	struct hak_front_figures f;
 	hak_fork_check();
 	memset(t, 0, sizeof *t);
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
@@ -86,21 +88,23 @@ static void collect(struct totals *t)
 			sched_yield();
 		}
 	}
-	hak_huge_figures(&t->huge);
-	hak_front_figures(&f);
+#define COUNTER(name, help) t->c.name = hak_counted(name);
+#include "counters.def"
+#undef COUNTER
 	for (unsigned i = 0; i < HAK_NODES; i++)
 		t->slab_mapped += atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed);
-	t->live_tier[HAK_TIER_L25] += f.l25_run_live;
-	t->live_tier[HAK_TIER_HUGE] = t->huge.span_live + t->huge.own_mapped;
+	t->live_tier[HAK_TIER_L25] += t->c.run_live;
+	t->live_tier[HAK_TIER_HUGE] = t->c.span_live + t->c.own_mapped;
 	t->s.size = sizeof t->s;
 	t->s.version = 1;
-	t->s.metadata = hak_meta_mapped() + hak_arena_meta_mapped();
-	t->s.mapped = t->slab_mapped + t->huge.span_mapped + t->huge.own_mapped + t->s.metadata;
-	t->s.live += f.l25_run_live + t->live_tier[HAK_TIER_HUGE];
-	t->s.released = hak_reclaim_released();
+	t->s.metadata = t->c.metadata;
+	t->s.mapped = t->slab_mapped + t->c.span_mapped + t->c.own_mapped + t->s.metadata;
+	t->s.live += t->c.run_live + t->live_tier[HAK_TIER_HUGE];
+	t->s.released = t->c.released;
+	t->s.remote_frees = t->h.remote_in;
 	t->s.heaps = hak_heap_count();
-	t->s.foreign_frees = f.foreign_frees;
-	t->s.failed = f.failed;
+	t->s.foreign_frees = t->c.foreign_frees;
+	t->s.failed = t->c.failed;
 }
 
 void hak_stats_snapshot(struct hakmem_stats *s)
@@ -158,7 +162,7 @@ static void read_resident(struct resident *r)
 
 static const char *engine_bind(void)
 {
-	return atomic_load_explicit(&hak_node_binds, memory_order_relaxed) ? "bind" : "first-touch";
+	return hak_counted(binds) ? "bind" : "first-touch";
 }
 
 static const char *engine_reclaim(void)
@@ -196,8 +200,8 @@ void hak_stats_table(int fd)
 	read_resident(&r);
 	hak_text_str(&t, "hakmem " HAKMEM_VERSION " statistics\n\nmapped memory\n");
 	row(&t, "slabs and runs", KIB(s.slab_mapped));
-	row(&t, "span arenas", KIB(s.huge.span_mapped));
-	row(&t, "own mappings", KIB(s.huge.own_mapped));
+	row(&t, "span arenas", KIB(s.c.span_mapped));
+	row(&t, "own mappings", KIB(s.c.own_mapped));
 	row(&t, "metadata", KIB(s.s.metadata));
 	row(&t, "total mapped", KIB(s.s.mapped));
 	hak_text_str(&t, "\nuse\n");
@@ -207,9 +211,9 @@ void hak_stats_table(int fd)
 	row(&t, "given back", KIB(s.s.released));
 	hak_text_str(&t, "\nevents\n");
 	row(&t, "heaps", s.s.heaps, "");
-	row(&t, "refills", s.refills, "");
-	row(&t, "drains", s.drains, "");
-	row(&t, "slab requests", s.slab_requests, "");
+	row(&t, "refills", s.h.refills, "");
+	row(&t, "drains", s.h.drains, "");
+	row(&t, "slab requests", s.h.slab_requests, "");
 	for (int i = 0; i < HAK_STAGES; i++) {
 		char name[32];
 		struct hak_text n = { name, 0, sizeof name - 1 };
@@ -281,26 +285,19 @@ static void json(int fd)
 	field(&t, "pid", (uint64_t)getpid());
 	field(&t, "mapped", s.s.mapped);
 	field(&t, "slab_mapped", s.slab_mapped);
-	field(&t, "span_mapped", s.huge.span_mapped);
-	field(&t, "span_live", s.huge.span_live);
 	field(&t, "span_resident", r.span_rss);
 	field(&t, "span_huge", r.span_huge);
-	field(&t, "own_mapped", s.huge.own_mapped);
-	field(&t, "metadata", s.s.metadata);
 	field(&t, "live", s.s.live);
 	field(&t, "cached", s.s.cached);
-	field(&t, "released", s.s.released);
 	field(&t, "heaps", s.s.heaps);
-	field(&t, "refills", s.refills);
-	field(&t, "drains", s.drains);
-	field(&t, "slab_requests", s.slab_requests);
-	field(&t, "slabs_released", s.slabs_released);
-	field(&t, "adopted", s.adopted);
 	field(&t, "remote_frees", s.s.remote_frees);
-	field(&t, "foreign_frees", s.s.foreign_frees);
 	field(&t, "fallbacks", s.s.fallbacks);
-	field(&t, "failed", s.s.failed);
-	field(&t, "faults", atomic_load_explicit(&hak_stats_faults, memory_order_relaxed));
+#define COUNTER(name, help) field(&t, #name, s.c.name);
+#include "counters.def"
+#undef COUNTER
+#define X(name) field(&t, #name, s.h.name);
+	HAK_HEAP_COUNTERS(X)
+#undef X
 	open_key(&t, "tiers", "{");
 	field(&t, "tiny", s.live_tier[HAK_TIER_TINY]);
 	field(&t, "pool", s.live_tier[HAK_TIER_POOL]);
@@ -336,8 +333,8 @@ static void json(int fd)
 	hak_text_str(&t, "\",\"reclaim\":\"");
 	hak_text_str(&t, engine_reclaim());
 	hak_text_str(&t, "\",\"guard\":\"none\"");
-	field(&t, "binds", atomic_load_explicit(&hak_node_binds, memory_order_relaxed));
-	field(&t, "bind_failures", atomic_load_explicit(&hak_node_bind_failures, memory_order_relaxed));
+	field(&t, "binds", s.c.binds);
+	field(&t, "bind_failures", s.c.bind_failures);
 	hak_text_str(&t, "}}\n");
 	hak_text_write(&t, fd);
 }

@@ -5,8 +5,6 @@
 
 #include "base.h"
 
-extern _Atomic uint64_t hak_stats_faults; /* bad frees reported and survived */
-
 struct hakmem_stats;
 void hak_stats_snapshot(struct hakmem_stats *s);
 

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
@@ -400,19 +401,17 @@ static void count_arena(struct hak_arena *a, void *arg)
 static void check_nothing_lost(void)
 {
 	struct hakmem_stats s;
-	struct hak_huge_figures huge;
 	hak_heap_empty(hak_heap_self);
 	hak_reclaim_all();
 	hak_lock(&hak_reclaim_lock); /* the reclaimer holds no granules meanwhile */
 	hak_arena_each(count_arena, NULL);
 	hak_stats_snapshot(&s);
-	hak_huge_figures(&huge);
 	hak_unlock(&hak_reclaim_lock);
 	if (s.live || s.cached) {
 		fprintf(stderr, "live %llu, cached %llu\n", (unsigned long long)s.live, (unsigned long long)s.cached);
 		fail("blocks lost in slabs", NULL);
 	}
-	if (huge.span_live || huge.own_blocks || huge.own_mapped)
+	if (hak_counted(span_live) || hak_counted(own_blocks) || hak_counted(own_mapped))
 		fail("huge blocks lost", NULL);
 	for (unsigned i = 0; i < HAK_NODES; i++)
 		if (atomic_load(&hak_nodes[i].live_bytes))

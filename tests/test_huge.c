@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "options.h"
@@ -28,11 +29,14 @@ static void setup(void)
 	hak_option_values[HAK_OPT_reclaim] = 0; /* only when a test asks */
 }
 
-static struct hak_huge_figures figures(void)
+struct figures {
+	size_t span_mapped, span_live, own_mapped, own_blocks;
+};
+
+static struct figures figures(void)
 {
-	struct hak_huge_figures f;
-	hak_huge_figures(&f);
-	return f;
+	return (struct figures){ hak_counted(span_mapped), hak_counted(span_live), hak_counted(own_mapped),
+				 hak_counted(own_blocks) };
 }
 
 static size_t granules(size_t bytes)

@@ -2,9 +2,8 @@
 /* Runs of granules as blocks. */
 #include "l25/l25.h"
 
+#include "counters.h"
 #include "reclaim.h"
-
-static _Atomic uint64_t live;
 
 void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 {
@@ -15,17 +14,12 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 	*zero = run.zero;
 	run.arena->slabs[run.granule].carved = count;
 	hak_tags_set(run.arena, run.granule, count, HAK_CODE_SPAN, HAK_CODE_SPAN_REST);
-	atomic_fetch_add_explicit(&live, (uint64_t)count * HAK_GRANULE, memory_order_relaxed); /* a counter */
+	hak_count(run_live, (uint64_t)count * HAK_GRANULE);
 	return run.arena->base + (size_t)run.granule * HAK_GRANULE;
 }
 
 void hak_l25_run_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
-	atomic_fetch_sub_explicit(&live, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
+	hak_count(run_live, -((uint64_t)count * HAK_GRANULE));
 	hak_pool_release(arena, granule, count);
-}
-
-uint64_t hak_l25_run_live(void)
-{
-	return atomic_load_explicit(&live, memory_order_relaxed);
 }

@@ -15,6 +15,5 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero);
 /* The tags are clear already. */
 void hak_l25_run_release(struct hak_arena *arena, uint32_t granule, uint32_t count);
 
-uint64_t hak_l25_run_live(void); /* bytes */
 
 #endif

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 
+#include "counters.h"
 #include "numa/node.h"
 #include "options.h"
 #include "sys/sys.h"
@@ -19,7 +20,6 @@
 struct hak_window hak_windows[HAK_WINDOWS];
 struct hak_lock hak_arena_lock = HAK_LOCK_INIT(HAK_RANK_ARENA);
 _Atomic uint64_t hak_arena_grown;
-static _Atomic size_t meta_mapped;
 
 #define META_BYTES (hak_align_up(sizeof(struct hak_arena), HAK_GRANULE))
 
@@ -106,7 +106,7 @@ static bool window_new_locked(struct hak_window *w)
 			continue;
 		}
 		hak_sys_name(tags, tag_bytes, "hakmem: tags");
-		atomic_fetch_add_explicit(&meta_mapped, table_bytes, memory_order_relaxed);
+		hak_count(metadata, table_bytes);
 		w->base = base;
 		w->tags = (_Atomic uint32_t *)(void *)tags;
 		w->arenas = table;
@@ -215,8 +215,7 @@ static struct hak_arena *arena_in_locked(struct hak_window *w, unsigned node, en
 		a->kind = (uint16_t)kind;
 		atomic_init(&a->small_end, 0);
 		atomic_init(&a->huge_start, HAK_ARENA_GRANULES);
-		atomic_fetch_add_explicit(&meta_mapped, META_BYTES + HAK_ARENA_GRANULES * sizeof *tags,
-					  memory_order_relaxed);
+		hak_count(metadata, META_BYTES + HAK_ARENA_GRANULES * sizeof *tags);
 		/* release ARENA: its fields */
 		atomic_store_explicit(&w->arenas[i], a, memory_order_release);
 		return a;
@@ -245,11 +244,6 @@ void hak_tags_set(struct hak_arena *arena, uint32_t granule, uint32_t count, uin
 	/* relaxed: who holds a block of these granules got it after this store */
 	for (uint32_t i = 0; i < count; i++)
 		atomic_store_explicit(t + i, i ? rest : first, memory_order_relaxed);
-}
-
-size_t hak_arena_meta_mapped(void)
-{
-	return atomic_load_explicit(&meta_mapped, memory_order_relaxed);
 }
 
 void hak_arena_each(void (*visit)(struct hak_arena *arena, void *arg), void *arg)

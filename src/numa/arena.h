@@ -140,9 +140,6 @@ static inline uint32_t hak_granule_of(const void *p)
 /* Sets the tags of granules [granule, granule + count) of an arena. */
 void hak_tags_set(struct hak_arena *arena, uint32_t granule, uint32_t count, uint32_t first, uint32_t rest);
 
-/* Bytes mapped for windows and arenas' metadata. */
-size_t hak_arena_meta_mapped(void);
-
 /* Calls visit for each arena, oldest window first. Any thread. */
 void hak_arena_each(void (*visit)(struct hak_arena *arena, void *arg), void *arg);
 

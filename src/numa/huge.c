@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "counters.h"
 #include "options.h"
 #include "reclaim.h"
 #include "sys/sys.h"
@@ -21,9 +22,8 @@ struct own {
 struct hak_lock hak_huge_lock = HAK_LOCK_INIT(HAK_RANK_HUGE);
 struct hak_arena *hak_span_arenas;
 static struct own *table; /* under the lock, as all below; open addressing */
-static size_t table_cap, own_blocks, own_mapped;
+static size_t table_cap;
 static size_t own_moving; /* entries that were taken out and come back: their room stays theirs */
-static size_t span_mapped, span_live;
 
 /* ---- span arenas ------------------------------------------------------------ */
 
@@ -95,7 +95,7 @@ static bool grow_locked(struct hak_arena *a, uint32_t count, uint32_t align)
 		return false;
 	atomic_store_explicit(&a->small_end, end + step, memory_order_relaxed);
 	mark_locked(a, end, step, false, 0, UINT32_MAX);
-	span_mapped += (size_t)step * HAK_GRANULE;
+	hak_count(span_mapped, (size_t)step * HAK_GRANULE);
 	return true;
 }
 
@@ -108,7 +108,7 @@ static void *span_alloc_locked(uint32_t count, uint32_t align, bool *zero)
 				continue;
 			*zero = mark_locked(a, (uint32_t)at, count, true, 0, 0);
 			a->slabs[at].carved = count;
-			span_live += (size_t)count * HAK_GRANULE;
+			hak_count(span_live, (size_t)count * HAK_GRANULE);
 			hak_tags_set(a, (uint32_t)at, count, HAK_CODE_SPAN, HAK_CODE_SPAN_REST);
 			return a->base + (size_t)at * HAK_GRANULE;
 		}
@@ -125,7 +125,7 @@ static void *span_alloc_locked(uint32_t count, uint32_t align, bool *zero)
 		hak_arena_adopt_first(a, STEP_MIN);
 		atomic_store_explicit(&a->small_end, STEP_MIN, memory_order_relaxed);
 		mark_locked(a, 0, STEP_MIN, false, 0, UINT32_MAX);
-		span_mapped += (size_t)STEP_MIN * HAK_GRANULE;
+		hak_count(span_mapped, (size_t)STEP_MIN * HAK_GRANULE);
 		a->next = hak_span_arenas;
 		hak_span_arenas = a;
 		if (find_locked(a, count, align) < 0 && !grow_locked(a, count, align))
@@ -137,7 +137,7 @@ void hak_huge_release(struct hak_arena *a, uint32_t granule, uint32_t count)
 {
 	hak_lock(&hak_huge_lock);
 	mark_locked(a, granule, count, false, UINT32_MAX, 0);
-	span_live -= (size_t)count * HAK_GRANULE;
+	hak_count(span_live, -((size_t)count * HAK_GRANULE));
 	hak_unlock(&hak_huge_lock);
 	hak_reclaim_note((size_t)count * HAK_GRANULE);
 }
@@ -169,12 +169,12 @@ bool hak_huge_resize(struct hak_arena *a, uint32_t granule, uint32_t old_count, 
 		if (ok) {
 			mark_locked(a, at, diff, true, 0, 0);
 			hak_tags_set(a, at, diff, HAK_CODE_SPAN_REST, HAK_CODE_SPAN_REST);
-			span_live += (size_t)diff * HAK_GRANULE;
+			hak_count(span_live, (size_t)diff * HAK_GRANULE);
 		}
 	} else if (diff) {
 		hak_tags_set(a, at, diff, 0, 0);
 		mark_locked(a, at, diff, false, UINT32_MAX, 0);
-		span_live -= (size_t)diff * HAK_GRANULE;
+		hak_count(span_live, -((size_t)diff * HAK_GRANULE));
 	}
 	if (ok)
 		a->slabs[granule].carved = count;
@@ -227,7 +227,7 @@ static void remove_locked(struct own *o)
 /* Room for one more: the table doubles when it is half full. */
 static bool reserve_locked(void)
 {
-	size_t used = own_blocks + own_moving;
+	size_t used = hak_counted(own_blocks) + own_moving;
 	if (table && used * 2 < table_cap)
 		return true;
 	size_t cap = hak_max(TABLE_MIN, table_cap * 2);
@@ -252,8 +252,8 @@ static bool record(char *base, size_t bytes)
 	bool ok = reserve_locked();
 	if (ok) {
 		put_locked(table, table_cap, base, bytes);
-		own_blocks++;
-		own_mapped += bytes;
+		hak_count(own_blocks, 1);
+		hak_count(own_mapped, bytes);
 	}
 	hak_unlock(&hak_huge_lock);
 	return ok;
@@ -265,8 +265,8 @@ static void record_moved(char *base, size_t bytes)
 	hak_lock(&hak_huge_lock);
 	put_locked(table, table_cap, base, bytes);
 	own_moving--;
-	own_blocks++;
-	own_mapped += bytes;
+	hak_count(own_blocks, 1);
+	hak_count(own_mapped, bytes);
 	hak_unlock(&hak_huge_lock);
 }
 
@@ -280,8 +280,8 @@ static size_t forget(char *base, bool moving)
 		bytes = o->bytes;
 		remove_locked(o);
 		own_moving += moving;
-		own_blocks--;
-		own_mapped -= bytes;
+		hak_count(own_blocks, -1);
+		hak_count(own_mapped, -bytes);
 	}
 	hak_unlock(&hak_huge_lock);
 	return bytes;
@@ -406,11 +406,4 @@ void *hak_huge_alloc(size_t bytes, size_t align, bool *zero)
 	void *p = span_alloc_locked(count, (uint32_t)(align >> HAK_GRANULE_SHIFT), zero);
 	hak_unlock(&hak_huge_lock);
 	return p;
-}
-
-void hak_huge_figures(struct hak_huge_figures *f)
-{
-	hak_lock(&hak_huge_lock);
-	*f = (struct hak_huge_figures){ span_mapped, span_live, own_mapped, own_blocks };
-	hak_unlock(&hak_huge_lock);
 }

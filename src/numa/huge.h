@@ -32,12 +32,6 @@ void *hak_own_resize(void *p, size_t bytes);
 /* True if p lies inside an own mapping. */
 bool hak_own_contains(const void *p);
 
-struct hak_huge_figures {
-	size_t span_mapped, span_live, own_mapped; /* bytes */
-	size_t own_blocks;
-};
-void hak_huge_figures(struct hak_huge_figures *f);
-
 extern struct hak_lock hak_huge_lock; /* for fork and the reclaimer */
 extern struct hak_arena *hak_span_arenas; /* under it */
 

@@ -6,6 +6,7 @@
 #include <linux/mempolicy.h>
 #include <sys/mman.h>
 
+#include "counters.h"
 #include "options.h"
 #include "sys/sys.h"
 
@@ -13,7 +14,6 @@ struct hak_node hak_nodes[HAK_NODES] = {
 	[0 ... HAK_NODES - 1] = { .lock = HAK_LOCK_INIT(HAK_RANK_NODE), .park_lock = HAK_LOCK_INIT(HAK_RANK_PARK) }
 };
 _Atomic uint32_t hak_node_count;
-_Atomic uint64_t hak_node_binds, hak_node_bind_failures;
 
 unsigned hak_node_here(void)
 {
@@ -69,9 +69,8 @@ void hak_node_bind(unsigned node, void *p, size_t bytes)
 	if (hak_sys.get_mempolicy(&mode, NULL, 0, NULL, 0) == 0 && mode != MPOL_DEFAULT)
 		return;
 	mask[node / 64] |= 1ul << (node % 64);
-	/* relaxed: counters */
 	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED, mask, HAK_NODES + 1, 0) == 0)
-		atomic_fetch_add_explicit(&hak_node_binds, 1, memory_order_relaxed);
+		hak_count(binds, 1);
 	else
-		atomic_fetch_add_explicit(&hak_node_bind_failures, 1, memory_order_relaxed);
+		hak_count(bind_failures, 1);
 }

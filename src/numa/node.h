@@ -30,7 +30,6 @@ struct hak_node {
 
 extern struct hak_node hak_nodes[HAK_NODES];
 extern _Atomic uint32_t hak_node_count; /* nodes with memory; 0: not asked yet */
-extern _Atomic uint64_t hak_node_binds, hak_node_bind_failures;
 
 /* The node of the CPU this thread is on; 0 where the kernel does not say. */
 unsigned hak_node_here(void);
