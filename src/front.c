@@ -15,6 +15,7 @@
 #include "l25/l25.h"
 #include "numa/huge.h"
 #include "reclaim.h"
+#include "record.h"
 #include "sys/sys.h"
 
 void *hak_malloc(size_t bytes)
@@ -78,6 +79,7 @@ static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 		hak_reclaim_all();
 		p = alloc_once(bytes, align, zero);
 	}
+	hak_record_poke();
 	if (p)
 		hak_reclaim_poke();
 	else

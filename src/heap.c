@@ -15,8 +15,7 @@
 #define PENDING_BATCH 64u	     /* slabs collected in one slow path */
 #define BUDGET_ALL ((size_t)64 << 20) /* all heaps' magazines together, as long as ... */
 #define BUDGET_LEAST ((size_t)128 << 10) /* ... each may have this */
-#define CHUNK_HEAPS 1024u
-#define CHUNKS ((HAK_HEAP_MAX + CHUNK_HEAPS) / CHUNK_HEAPS)
+#define CHUNKS ((HAK_HEAP_MAX + HAK_CHUNK_HEAPS) / HAK_CHUNK_HEAPS)
 #define GROUPS 16u
 /* A heap's first slab of a class lies on small pages until the heap has refilled this
  * often: a thread with a few blocks of many sizes, asleep, must not hold huge pages. */
@@ -35,21 +34,21 @@ HAK_TLS struct hak_heap *hak_heap_self = &hak_heap_none;
 
 /* ids; written under ids_lock */
 static struct hak_lock ids_lock = HAK_LOCK_INIT(HAK_RANK_IDS);
-static struct hak_heap *_Atomic *_Atomic chunks[CHUNKS];
-static _Atomic uint32_t heap_count;
+struct hak_heap *_Atomic *_Atomic hak_heap_chunks[CHUNKS];
+_Atomic uint32_t hak_heap_total;
 
 struct hak_heap *hak_heap_by_id(uint32_t id)
 {
 	if (id == 0 || id > HAK_HEAP_MAX)
 		return NULL;
 	/* acquire HEAP: its fields */
-	struct hak_heap *_Atomic *c = atomic_load_explicit(&chunks[id / CHUNK_HEAPS], memory_order_acquire);
-	return c ? atomic_load_explicit(&c[id % CHUNK_HEAPS], memory_order_acquire) : NULL; /* acquire HEAP */
+	struct hak_heap *_Atomic *c = atomic_load_explicit(&hak_heap_chunks[id / HAK_CHUNK_HEAPS], memory_order_acquire);
+	return c ? atomic_load_explicit(&c[id % HAK_CHUNK_HEAPS], memory_order_acquire) : NULL; /* acquire HEAP */
 }
 
 uint32_t hak_heap_count(void)
 {
-	return atomic_load_explicit(&heap_count, memory_order_acquire); /* acquire HEAP */
+	return atomic_load_explicit(&hak_heap_total, memory_order_acquire); /* acquire HEAP */
 }
 
 static struct hak_slab *slab_of(const void *p, const struct hak_class *c)
@@ -618,19 +617,19 @@ static struct hak_heap *heap_new(unsigned node)
 	h->node = node;
 	hak_lock(&ids_lock);
 	/* relaxed: written under the lock */
-	uint32_t id = atomic_load_explicit(&heap_count, memory_order_relaxed) + 1;
+	uint32_t id = atomic_load_explicit(&hak_heap_total, memory_order_relaxed) + 1;
 	struct hak_heap *_Atomic *chunk = id > HAK_HEAP_MAX ? NULL :
-		atomic_load_explicit(&chunks[id / CHUNK_HEAPS], memory_order_relaxed);
+		atomic_load_explicit(&hak_heap_chunks[id / HAK_CHUNK_HEAPS], memory_order_relaxed);
 	if (!chunk && id <= HAK_HEAP_MAX) {
-		chunk = hak_meta_alloc(CHUNK_HEAPS * sizeof *chunk);
+		chunk = hak_meta_alloc(HAK_CHUNK_HEAPS * sizeof *chunk);
 		if (chunk)
 			/* release HEAP */
-			atomic_store_explicit(&chunks[id / CHUNK_HEAPS], chunk, memory_order_release);
+			atomic_store_explicit(&hak_heap_chunks[id / HAK_CHUNK_HEAPS], chunk, memory_order_release);
 	}
 	if (chunk) {
 		h->tag = hak_tag(id, 0);
-		atomic_store_explicit(&chunk[id % CHUNK_HEAPS], h, memory_order_release); /* release HEAP */
-		atomic_store_explicit(&heap_count, id, memory_order_release); /* release HEAP */
+		atomic_store_explicit(&chunk[id % HAK_CHUNK_HEAPS], h, memory_order_release); /* release HEAP */
+		atomic_store_explicit(&hak_heap_total, id, memory_order_release); /* release HEAP */
 	}
 	hak_unlock(&ids_lock);
 	if (chunk)

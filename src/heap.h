@@ -109,6 +109,11 @@ static inline uint32_t hak_heap_id(const struct hak_heap *h)
 struct hak_heap *hak_heap_by_id(uint32_t id);
 uint32_t hak_heap_count(void);
 
+/* Behind these two, for the live block: heap id is chunk[id / HAK_CHUNK_HEAPS][id % HAK_CHUNK_HEAPS]. */
+#define HAK_CHUNK_HEAPS 1024u
+extern struct hak_heap *_Atomic *_Atomic hak_heap_chunks[];
+extern _Atomic uint32_t hak_heap_total;
+
 /* A heap for the calling thread: a parked one of the node, or a new one. NULL if
  * there is no memory. */
 struct hak_heap *hak_heap_acquire(unsigned node);

@@ -11,7 +11,7 @@
 #include "numa/huge.h"
 #include "options.h"
 #include "reclaim.h"
-#include "stats.h"
+#include "record.h"
 #include "sys/sys.h"
 
 #define FREES_BEFORE_HEAP 16u /* a thread that only frees gets a heap to buffer them */
@@ -76,6 +76,7 @@ static HAK_COLD void fork_raw(void)
 	hak_meta_fork_raw();
 	hak_heap_fork_raw(hak_heap_self);
 	hak_reclaim_forked(false);
+	hak_record_forked(false);
 }
 
 void hak_fork_check(void)
@@ -172,6 +173,7 @@ static void fork_child(void)
 	hak_lock_reset(&hak_reclaim_lock);
 	hak_lock_reset(&init_lock);
 	hak_reclaim_forked(true);
+	hak_record_forked(true);
 }
 
 /* ---- process --------------------------------------------------------------------- */
@@ -181,12 +183,12 @@ __attribute__((constructor)) static void library_start(int argc, char **argv, ch
 	(void)argc;
 	(void)argv;
 	hak_options_read(envp);
-	hak_stats_start();
+	hak_record_start();
 	start();
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
 __attribute__((destructor)) static void library_end(void)
 {
-	hak_stats_exit();
+	hak_record_exit();
 }

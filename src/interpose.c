@@ -224,7 +224,8 @@ HAK_EXPORT int malloc_info(int options, FILE *out)
 
 HAK_EXPORT void malloc_stats(void)
 {
-	hak_stats_table(STDERR_FILENO);
+	int fd = STDERR_FILENO;
+	hak_stats_table(hak_stats_to_fd, &fd);
 }
 
 /*
@@ -271,4 +272,18 @@ HAK_EXPORT int hakmem_stats_get(struct hakmem_stats *stats, size_t size)
 	hak_stats_snapshot(&s);
 	memcpy(stats, &s, hak_min(size, sizeof s));
 	return 0;
+}
+
+HAK_EXPORT int hakmem_stats_write(enum hakmem_stats_format format, hakmem_write_fn *write, void *arg)
+{
+	switch (format) {
+	case HAKMEM_STATS_TABLE:
+		hak_stats_table(write, arg);
+		return 0;
+	case HAKMEM_STATS_JSON:
+	case HAKMEM_STATS_JSON_QUICK:
+		hak_stats_json(write, arg, format == HAKMEM_STATS_JSON);
+		return 0;
+	}
+	return -1;
 }

@@ -14,6 +14,8 @@ libhakmem_core_la_SOURCES = \
 	%D%/reclaim.c %D%/reclaim.h \
 	%D%/options.c %D%/options.h %D%/options.def \
 	%D%/stats.c %D%/stats.h \
+	%D%/record.c %D%/record.h \
+	%D%/live.c %D%/live.h \
 	%D%/lock.c %D%/lock.h \
 	%D%/die.c %D%/die.h
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Snapshot, table and JSON. Printing uses a fixed buffer on the stack and write(2):
- * it runs in destructors and must not allocate.
+ * Snapshot, table and JSON. Text is put together in a fixed buffer on the stack and handed
+ * to a sink: this runs in destructors, on small stacks, and must not allocate.
  */
 #include "stats.h"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "counters.h"
@@ -20,13 +21,8 @@
 #include "reclaim.h"
 #include "sys/sys.h"
 
-#define TEXT_BYTES 32768
-#define PATH_BYTES 512
+#define BUFFER_BYTES 8192 /* a line of JSON of a machine with few nodes is one write */
 #define LOCK_TRIES 1000
-
-struct hak_counters hak_counters;
-
-static const char *const stage_names[HAK_STAGES] = { "own", "near", "adopted", "empty", "unused", "new" };
 
 struct totals {
 	struct hakmem_stats s;
@@ -96,7 +92,7 @@ static void collect(struct totals *t)
 	t->live_tier[HAK_TIER_L25] += t->c.run_live;
 	t->live_tier[HAK_TIER_HUGE] = t->c.span_live + t->c.own_mapped;
 	t->s.size = sizeof t->s;
-	t->s.version = 1;
+	t->s.version = HAKMEM_STATS_VERSION;
 	t->s.metadata = t->c.metadata;
 	t->s.mapped = t->slab_mapped + t->c.span_mapped + t->c.own_mapped + t->s.metadata;
 	t->s.live += t->c.run_live + t->live_tier[HAK_TIER_HUGE];
@@ -170,224 +166,252 @@ static const char *engine_reclaim(void)
 	return hak_option_get(HAK_OPT_reclaim) ? "loop" : "off";
 }
 
-/* ---- table ----------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------ */
 
-static void row(struct hak_text *t, const char *name, uint64_t v, const char *unit)
+struct out {
+	hakmem_write_fn *write;
+	void *arg;
+	size_t len;
+	char last; /* what was put last, also if it is written by now */
+	char buf[BUFFER_BYTES];
+};
+
+static void flush(struct out *o)
+{
+	if (o->len)
+		o->write(o->arg, o->buf, o->len);
+	o->len = 0;
+}
+
+static void put(struct out *o, const char *s)
+{
+	for (; *s; s++) {
+		if (o->len == sizeof o->buf)
+			flush(o);
+		o->buf[o->len++] = o->last = *s;
+	}
+}
+
+static void put_u64(struct out *o, uint64_t v)
 {
 	char digits[24];
-	struct hak_text d = { digits, 0, sizeof digits };
+	struct hak_text d = { digits, 0, sizeof digits - 1 };
 	hak_text_u64(&d, v);
-	hak_text_str(t, "  ");
-	hak_text_str(t, name);
-	for (size_t i = strlen(name) + d.len; i < 40; i++)
-		hak_text_str(t, " ");
-	digits[d.len < sizeof digits ? d.len : sizeof digits - 1] = 0;
-	hak_text_str(t, digits);
-	hak_text_str(t, unit);
-	hak_text_str(t, "\n");
+	digits[d.len] = 0;
+	put(o, digits);
+}
+
+void hak_stats_to_fd(void *fd, const char *text, size_t bytes)
+{
+	struct hak_text t = { (char *)(uintptr_t)text, bytes, bytes };
+	hak_text_write(&t, *(const int *)fd);
+}
+
+/* ---- table ----------------------------------------------------------------------- */
+
+static void row(struct out *o, const char *name, uint64_t v, const char *unit)
+{
+	size_t digits = 1;
+	for (uint64_t rest = v; rest > 9; rest /= 10)
+		digits++;
+	put(o, "  ");
+	put(o, name);
+	for (size_t i = strlen(name) + digits; i < 40; i++)
+		put(o, " ");
+	put_u64(o, v);
+	put(o, unit);
+	put(o, "\n");
 }
 
 #define KIB(bytes) ((bytes) / 1024), " KiB"
 
-void hak_stats_table(int fd)
+static void table_of_node(struct out *o, unsigned i, const struct totals *s, const struct resident *r)
+{
+	const struct hak_node *n = &hak_nodes[i];
+	put(o, "\nnode ");
+	put_u64(o, i);
+	put(o, "\n");
+	row(o, "mapped", KIB(atomic_load_explicit(&n->mapped_bytes, memory_order_relaxed)));
+	row(o, "in slabs and runs", KIB(atomic_load_explicit(&n->live_bytes, memory_order_relaxed)));
+	row(o, "resident", KIB(r->node_rss[i]));
+	row(o, "on huge pages", KIB(r->node_huge[i]));
+	row(o, "live", KIB(s->live_node[i]));
+	row(o, "SuperSlabs in use", hak_node_supers(i), "");
+}
+
+void hak_stats_table(hakmem_write_fn *write, void *arg)
 {
 	static const char *const tiers[HAK_TIERS] = { "tiny live", "pool live", "l25 live", "huge live" };
-	char buf[4096];
-	struct hak_text t = { buf, 0, sizeof buf };
+	static const char *const stages[HAK_STAGES] = { "  stage own",	 "  stage near",   "  stage adopted",
+							"  stage empty", "  stage unused", "  stage new" };
+	struct out o = { .write = write, .arg = arg };
 	struct totals s;
 	struct resident r;
 	collect(&s);
 	read_resident(&r);
-	hak_text_str(&t, "hakmem " HAKMEM_VERSION " statistics\n\nmapped memory\n");
-	row(&t, "slabs and runs", KIB(s.slab_mapped));
-	row(&t, "span arenas", KIB(s.c.span_mapped));
-	row(&t, "own mappings", KIB(s.c.own_mapped));
-	row(&t, "metadata", KIB(s.s.metadata));
-	row(&t, "total mapped", KIB(s.s.mapped));
-	hak_text_str(&t, "\nuse\n");
+	put(&o, "hakmem " HAKMEM_VERSION " statistics\n\nmapped memory\n");
+	row(&o, "slabs and runs", KIB(s.slab_mapped));
+	row(&o, "span arenas", KIB(s.c.span_mapped));
+	row(&o, "own mappings", KIB(s.c.own_mapped));
+	row(&o, "metadata", KIB(s.s.metadata));
+	row(&o, "total mapped", KIB(s.s.mapped));
+	put(&o, "\nuse\n");
 	for (int i = 0; i < HAK_TIERS; i++)
-		row(&t, tiers[i], KIB(s.live_tier[i]));
-	row(&t, "cached in magazines", KIB(s.s.cached));
-	row(&t, "given back", KIB(s.s.released));
-	hak_text_str(&t, "\nevents\n");
-	row(&t, "heaps", s.s.heaps, "");
-	row(&t, "refills", s.h.refills, "");
-	row(&t, "drains", s.h.drains, "");
-	row(&t, "slab requests", s.h.slab_requests, "");
-	for (int i = 0; i < HAK_STAGES; i++) {
-		char name[32];
-		struct hak_text n = { name, 0, sizeof name - 1 };
-		hak_text_str(&n, "  stage ");
-		hak_text_str(&n, stage_names[i]);
-		name[n.len] = 0;
-		row(&t, name, s.s.stages[i], "");
-	}
-	row(&t, "remote frees", s.s.remote_frees, "");
-	row(&t, "foreign frees", s.s.foreign_frees, "");
-	row(&t, "fallbacks", s.s.fallbacks, "");
-	row(&t, "failed requests", s.s.failed, "");
-	for (unsigned i = 0; i < HAK_NODES; i++) {
-		const struct hak_node *n = &hak_nodes[i];
-		uint64_t mapped = atomic_load_explicit(&n->mapped_bytes, memory_order_relaxed);
-		if (!mapped)
-			continue;
-		hak_text_str(&t, "\nnode ");
-		hak_text_u64(&t, i);
-		hak_text_str(&t, "\n");
-		row(&t, "mapped", KIB(mapped));
-		row(&t, "in slabs and runs", KIB(atomic_load_explicit(&n->live_bytes, memory_order_relaxed)));
-		row(&t, "resident", KIB(r.node_rss[i]));
-		row(&t, "on huge pages", KIB(r.node_huge[i]));
-		row(&t, "live", KIB(s.live_node[i]));
-		row(&t, "SuperSlabs in use", hak_node_supers(i), "");
-	}
-	hak_text_str(&t, "\nengines: placement ");
-	hak_text_str(&t, engine_bind());
-	hak_text_str(&t, ", reclaim ");
-	hak_text_str(&t, engine_reclaim());
-	hak_text_str(&t, "\n");
-	hak_text_write(&t, fd);
+		row(&o, tiers[i], KIB(s.live_tier[i]));
+	row(&o, "cached in magazines", KIB(s.s.cached));
+	row(&o, "given back", KIB(s.s.released));
+	put(&o, "\nevents\n");
+	row(&o, "heaps", s.s.heaps, "");
+	row(&o, "refills", s.h.refills, "");
+	row(&o, "drains", s.h.drains, "");
+	row(&o, "slab requests", s.h.slab_requests, "");
+	for (int i = 0; i < HAK_STAGES; i++)
+		row(&o, stages[i], s.s.stages[i], "");
+	row(&o, "remote frees", s.s.remote_frees, "");
+	row(&o, "foreign frees", s.s.foreign_frees, "");
+	row(&o, "fallbacks", s.s.fallbacks, "");
+	row(&o, "failed requests", s.s.failed, "");
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		/* relaxed: a figure */
+		if (atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed))
+			table_of_node(&o, i, &s, &r);
+	put(&o, "\nengines: placement ");
+	put(&o, engine_bind());
+	put(&o, ", reclaim ");
+	put(&o, engine_reclaim());
+	put(&o, "\n");
+	flush(&o);
 }
 
 /* ---- JSON ------------------------------------------------------------------------ */
 
 /* Every key and string below is a literal, so nothing needs escaping. */
-static void field(struct hak_text *t, const char *name, uint64_t v)
+static void key(struct out *o, const char *name)
 {
-	if (t->len && t->buf[t->len - 1] != '{' && t->buf[t->len - 1] != '[')
-		hak_text_str(t, ",");
-	hak_text_str(t, "\"");
-	hak_text_str(t, name);
-	hak_text_str(t, "\":");
-	hak_text_u64(t, v);
+	if (o->last != '{')
+		put(o, ",");
+	put(o, "\"");
+	put(o, name);
+	put(o, "\":");
 }
 
-static void open_key(struct hak_text *t, const char *name, const char *bracket)
+static void field(struct out *o, const char *name, uint64_t v)
 {
-	if (t->len && t->buf[t->len - 1] != '{')
-		hak_text_str(t, ",");
-	hak_text_str(t, "\"");
-	hak_text_str(t, name);
-	hak_text_str(t, "\":");
-	hak_text_str(t, bracket);
+	key(o, name);
+	put_u64(o, v);
 }
 
-static void json(int fd)
+static void text_field(struct out *o, const char *name, const char *value)
 {
-	char buf[TEXT_BYTES];
-	struct hak_text t = { buf, 0, sizeof buf };
+	key(o, name);
+	put(o, "\"");
+	put(o, value);
+	put(o, "\"");
+}
+
+static void json_of_node(struct out *o, unsigned i, const struct totals *s, const struct resident *r)
+{
+	const struct hak_node *n = &hak_nodes[i];
+	uint64_t supers[HAK_OCCUPANCY];
+	put(o, o->last == '[' ? "{" : ",{");
+	field(o, "node", i);
+#define X(name, member) field(o, #name, atomic_load_explicit(&n->member, memory_order_relaxed));
+	HAK_NODE_COUNTERS(X)
+#undef X
+	if (r) {
+		field(o, "resident", r->node_rss[i]);
+		field(o, "huge", r->node_huge[i]);
+	}
+	field(o, "live", s->live_node[i]);
+	field(o, "remote_frees", s->remote_node[i]);
+	hak_node_occupancy(i, supers);
+	uint64_t used = 0;
+	for (int k = 1; k < HAK_OCCUPANCY; k++)
+		used += supers[k];
+	field(o, "superslabs", used);
+	key(o, "occupancy");
+	for (int k = 0; k < HAK_OCCUPANCY; k++) {
+		put(o, k ? "," : "[");
+		put_u64(o, supers[k]);
+	}
+	put(o, "]}");
+}
+
+/* Resident pages of the whole process; 0 without /proc. */
+static uint64_t process_resident(void)
+{
+	char statm[128];
+	if (hak_sys.read_file("/proc/self/statm", statm, sizeof statm) <= 0)
+		return 0;
+	const char *second = strchr(statm, ' ');
+	return second ? number(second, 10) * HAK_PAGE : 0;
+}
+
+static uint64_t milliseconds(clockid_t clock)
+{
+	struct timespec t;
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
+{
+	static const char *const names[] = HAK_STAGE_NAMES;
+	struct out o = { .write = write, .arg = arg };
 	struct totals s;
 	struct resident r;
 	collect(&s);
-	read_resident(&r);
-	hak_text_str(&t, "{");
-	field(&t, "version", 1);
-	field(&t, "pid", (uint64_t)getpid());
-	field(&t, "mapped", s.s.mapped);
-	field(&t, "slab_mapped", s.slab_mapped);
-	field(&t, "span_resident", r.span_rss);
-	field(&t, "span_huge", r.span_huge);
-	field(&t, "live", s.s.live);
-	field(&t, "cached", s.s.cached);
-	field(&t, "heaps", s.s.heaps);
-	field(&t, "remote_frees", s.s.remote_frees);
-	field(&t, "fallbacks", s.s.fallbacks);
-#define COUNTER(name, help) field(&t, #name, s.c.name);
+	if (pages)
+		read_resident(&r);
+	put(&o, "{");
+	field(&o, "version", HAKMEM_STATS_VERSION);
+	text_field(&o, "library", HAKMEM_VERSION);
+	field(&o, "pid", (uint64_t)getpid());
+	field(&o, "time_ms", milliseconds(CLOCK_REALTIME));
+	field(&o, "monotonic_ms", milliseconds(CLOCK_MONOTONIC));
+	field(&o, "rss", process_resident());
+	field(&o, "mapped", s.s.mapped);
+	field(&o, "slab_mapped", s.slab_mapped);
+	if (pages) {
+		field(&o, "span_resident", r.span_rss);
+		field(&o, "span_huge", r.span_huge);
+	}
+	field(&o, "live", s.s.live);
+	field(&o, "cached", s.s.cached);
+	field(&o, "heaps", s.s.heaps);
+	field(&o, "remote_frees", s.s.remote_frees);
+	field(&o, "fallbacks", s.s.fallbacks);
+#define COUNTER(name, help) field(&o, #name, s.c.name);
 #include "counters.def"
 #undef COUNTER
-#define X(name) field(&t, #name, s.h.name);
+#define X(name) field(&o, #name, s.h.name);
 	HAK_HEAP_COUNTERS(X)
 #undef X
-	open_key(&t, "tiers", "{");
-	field(&t, "tiny", s.live_tier[HAK_TIER_TINY]);
-	field(&t, "pool", s.live_tier[HAK_TIER_POOL]);
-	field(&t, "l25", s.live_tier[HAK_TIER_L25]);
-	field(&t, "huge", s.live_tier[HAK_TIER_HUGE]);
-	hak_text_str(&t, "}");
-	open_key(&t, "stages", "{");
+	key(&o, "tiers");
+	put(&o, "{");
+	field(&o, "tiny", s.live_tier[HAK_TIER_TINY]);
+	field(&o, "pool", s.live_tier[HAK_TIER_POOL]);
+	field(&o, "l25", s.live_tier[HAK_TIER_L25]);
+	field(&o, "huge", s.live_tier[HAK_TIER_HUGE]);
+	put(&o, "}");
+	key(&o, "stages");
+	put(&o, "{");
 	for (int i = 0; i < HAK_STAGES; i++)
-		field(&t, stage_names[i], s.s.stages[i]);
-	hak_text_str(&t, "}");
-	open_key(&t, "nodes", "[");
-	bool first = true;
-	for (unsigned i = 0; i < HAK_NODES; i++) {
-		const struct hak_node *n = &hak_nodes[i];
-		uint64_t mapped = atomic_load_explicit(&n->mapped_bytes, memory_order_relaxed);
-		if (!mapped)
-			continue;
-		hak_text_str(&t, first ? "{" : ",{");
-		first = false;
-		field(&t, "node", i);
-		field(&t, "mapped", mapped);
-		field(&t, "claimed", atomic_load_explicit(&n->live_bytes, memory_order_relaxed));
-		field(&t, "resident", r.node_rss[i]);
-		field(&t, "huge", r.node_huge[i]);
-		field(&t, "live", s.live_node[i]);
-		field(&t, "remote_frees", s.remote_node[i]);
-		field(&t, "superslabs", hak_node_supers(i));
-		hak_text_str(&t, "}");
-	}
-	hak_text_str(&t, "]");
-	open_key(&t, "engines", "{\"placement\":\"");
-	hak_text_str(&t, engine_bind());
-	hak_text_str(&t, "\",\"reclaim\":\"");
-	hak_text_str(&t, engine_reclaim());
-	hak_text_str(&t, "\",\"guard\":\"none\"");
-	field(&t, "binds", s.c.binds);
-	field(&t, "bind_failures", s.c.bind_failures);
-	hak_text_str(&t, "}}\n");
-	hak_text_write(&t, fd);
-}
-
-/* ---- at exit --------------------------------------------------------------------- */
-
-static char path[PATH_BYTES];
-
-void hak_stats_start(void)
-{
-	const char *how = hak_option_strings[HAK_STR_stats];
-	if (!how || !strcmp(how, "0") || !strcmp(how, "1"))
-		return;
-	if (strncmp(how, "json:", 5) == 0 && how[5] && strlen(how) < sizeof path) {
-		strcpy(path, how + 5);
-		return;
-	}
-	hak_warn("HAKMEM_STATS is 1 or json:PATH, ignored", how);
-	hak_option_strings[HAK_STR_stats] = NULL;
-}
-
-/* The path with %p replaced by the process id, of the process that writes. */
-static void expand(char *out, size_t cap)
-{
-	struct hak_text t = { out, 0, cap - 1 };
-	for (const char *s = path; *s; s++) {
-		char c[2] = { *s, 0 };
-		if (s[0] == '%' && s[1] == 'p') {
-			hak_text_u64(&t, (uint64_t)getpid());
-			s++;
-		} else {
-			hak_text_str(&t, c);
-		}
-	}
-	out[t.len] = 0;
-}
-
-void hak_stats_exit(void)
-{
-	char name[PATH_BYTES + 24];
-	const char *how = hak_option_strings[HAK_STR_stats];
-	if (!how || !strcmp(how, "0"))
-		return;
-	if (!path[0]) {
-		hak_stats_table(STDERR_FILENO);
-		return;
-	}
-	expand(name, sizeof name);
-	int fd = hak_sys_open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	if (fd < 0) {
-		hak_warn("cannot write statistics", name);
-		return;
-	}
-	json(fd);
-	hak_sys_close(fd);
+		field(&o, names[i], s.s.stages[i]);
+	put(&o, "}");
+	key(&o, "nodes");
+	put(&o, "[");
+	for (unsigned i = 0; i < HAK_NODES; i++)
+		if (atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed))
+			json_of_node(&o, i, &s, pages ? &r : NULL);
+	put(&o, "]");
+	key(&o, "engines");
+	put(&o, "{");
+	text_field(&o, "placement", engine_bind());
+	text_field(&o, "reclaim", engine_reclaim());
+	text_field(&o, "guard", "none");
+	field(&o, "binds", s.c.binds);
+	field(&o, "bind_failures", s.c.bind_failures);
+	put(&o, "}}\n");
+	flush(&o);
 }

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Statistics: summed when read, printed at exit as a table or as JSON. */
+/* Statistics: summed when read, printed as a table or as JSON. When is record.h's. */
 #ifndef HAK_STATS_H
 #define HAK_STATS_H
 
 #include "base.h"
+#include "hakmem/hakmem.h"
 
-struct hakmem_stats;
 void hak_stats_snapshot(struct hakmem_stats *s);
 
-/* Notes the HAKMEM_STATS option; opens nothing yet. */
-void hak_stats_start(void);
-/* Writes what was asked for. */
-void hak_stats_exit(void);
-/* The table, for malloc_stats. */
-void hak_stats_table(int fd);
+/* Neither allocates; any thread. What they say stands in doc/statistics.md. */
+void hak_stats_table(hakmem_write_fn *write, void *arg);
+/* One object, one line. pages: with what is resident and on huge pages, which the kernel
+ * must count: it takes as long as /proc/self/smaps. */
+void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages);
+
+/* A sink: fd points to an int. */
+void hak_stats_to_fd(void *fd, const char *text, size_t bytes);
 
 #endif

@@ -5,9 +5,11 @@
  */
 #include "stats.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "front.h"
@@ -16,6 +18,7 @@
 #include "numa/node.h"
 #include "options.h"
 #include "reclaim.h"
+#include "record.h"
 
 #include "suite.h"
 
@@ -49,7 +52,8 @@ static void read_table(void)
 {
 	FILE *f = tmpfile();
 	EXPECT(f, "no file");
-	hak_stats_table(fileno(f));
+	int fd = fileno(f);
+	hak_stats_table(hak_stats_to_fd, &fd);
 	rewind(f);
 	text[fread(text, 1, sizeof text - 1, f)] = 0;
 	fclose(f);
@@ -184,9 +188,10 @@ static int64_t value_of(const char *from, const char *key)
 static void write_json(const char *option, const char *path)
 {
 	hak_option_strings[HAK_STR_stats] = option;
-	hak_stats_start();
-	hak_stats_exit();
+	hak_record_start();
+	hak_record_exit();
 	hak_option_strings[HAK_STR_stats] = NULL; /* not again at exit */
+	hak_record_start();
 	FILE *f = fopen(path, "re");
 	EXPECT(f, "no %s", path);
 	text[fread(text, 1, sizeof text - 1, f)] = 0;
@@ -317,14 +322,157 @@ START_TEST(a_path_that_cannot_be_written_warns_and_no_more)
 	setup();
 	dup2(fileno(f), STDERR_FILENO);
 	hak_option_strings[HAK_STR_stats] = "json:/nonexistent/folder/file";
-	hak_stats_start();
-	hak_stats_exit();
+	hak_record_start();
+	hak_record_exit();
 	hak_option_strings[HAK_STR_stats] = NULL;
+	hak_record_start();
 	rewind(f);
 	text[fread(text, 1, sizeof text - 1, f)] = 0;
 	ck_assert_ptr_eq(strstr(text, "hakmem: "), text);
 	ck_assert_ptr_nonnull(strstr(text, "/nonexistent/folder/file"));
 	ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
+}
+END_TEST
+
+/* ---- over time ----------------------------------------------------------------------------- */
+
+#define MS 1000 /* us */
+
+/* Reads all lines; how many. Each is one object. */
+static int read_lines(const char *path)
+{
+	int lines = 0;
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return 0;
+	text[fread(text, 1, sizeof text - 1, f)] = 0;
+	fclose(f);
+	for (const char *line = text; *line; line++, lines++) {
+		line = json_value(line, 0);
+		EXPECT(line && *line == '\n', "line %d is not JSON", lines);
+	}
+	return lines;
+}
+
+static int wait_for_lines(const char *path, int least)
+{
+	int lines = 0;
+	for (int i = 0; i < 1000 && (lines = read_lines(path)) < least; i++)
+		usleep(10 * MS);
+	return lines;
+}
+
+static void use_heap(void)
+{
+	hak_free(hak_malloc(100000)); /* no magazine: a slow path */
+}
+
+static void record(const char *path, const char *every)
+{
+	static char option[300];
+	snprintf(option, sizeof option, "jsonl:%s:%s", path, every);
+	hak_option_strings[HAK_STR_stats] = option;
+	hak_record_start();
+}
+
+/* The thread reads what taking the option back would write: the test ends here, without
+ * destructors, which would write once more. */
+static _Noreturn void end_recording(const char *path)
+{
+	unlink(path);
+	_exit(0);
+}
+
+START_TEST(a_line_is_written_every_so_often)
+{
+	setup();
+	record(temporary(), "10");
+	usleep(50 * MS);
+	ck_assert_int_eq(read_lines(temporary()), 0); /* nothing was allocated */
+	use_heap();
+	int lines = wait_for_lines(temporary(), 5);
+	ck_assert_int_ge(lines, 5);
+	int64_t before = 0;
+	for (const char *at = text; (at = strstr(at, "\"monotonic_ms\":")); at++) {
+		EXPECT(value_of(at, "monotonic_ms") > before, "time stands still");
+		before = value_of(at, "monotonic_ms");
+	}
+	end_recording(temporary());
+}
+END_TEST
+
+START_TEST(the_last_line_is_written_at_exit)
+{
+	setup();
+	record(temporary(), "86400000");
+	hak_record_exit();
+	ck_assert_int_eq(read_lines(temporary()), 1);
+	end_recording(temporary());
+}
+END_TEST
+
+START_TEST(a_signal_asks_for_a_line_and_leaves_errno_alone)
+{
+	setup();
+	hak_option_values[HAK_OPT_stats_signal] = SIGUSR2;
+	record(temporary(), "86400000");
+	use_heap();
+	ck_assert_int_eq(wait_for_lines(temporary(), 1), 1);
+	errno = 77;
+	raise(SIGUSR2);
+	ck_assert_int_eq(errno, 77);
+	ck_assert_int_eq(wait_for_lines(temporary(), 2), 2);
+	end_recording(temporary());
+}
+END_TEST
+
+START_TEST(a_child_of_fork_goes_on_recording)
+{
+	char path[400];
+	setup();
+	snprintf(path, sizeof path, "%s.%%p", temporary());
+	record(path, "10");
+	use_heap();
+	pid_t child = fork();
+	if (child == 0) {
+		use_heap();
+		pause();
+	}
+	snprintf(path, sizeof path, "%s.%d", temporary(), (int)child);
+	int lines = wait_for_lines(path, 3);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ck_assert_int_ge(lines, 3);
+	ck_assert_int_eq(value_of(text, "pid"), child);
+	unlink(path);
+	snprintf(path, sizeof path, "%s.%d", temporary(), (int)getpid());
+	ck_assert_int_ge(wait_for_lines(path, 3), 3);
+	end_recording(path);
+}
+END_TEST
+
+START_TEST(what_makes_no_sense_warns_and_records_nothing)
+{
+	static const char *const bad[] = { "2", "json:", "jsonl:", "jsonl:/tmp/x", "jsonl:/tmp/x:", "jsonl:/tmp/x:9",
+					   "jsonl:/tmp/x:86400001", "jsonl::1000", "jsonl:/tmp/x:1s", "jsonl:/tmp/x:99999999999999999999" };
+	setup();
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		FILE *f = tmpfile();
+		int err = dup(STDERR_FILENO);
+		dup2(fileno(f), STDERR_FILENO);
+		hak_option_strings[HAK_STR_stats] = bad[i];
+		hak_record_start();
+		hak_record_exit();
+		dup2(err, STDERR_FILENO);
+		close(err);
+		rewind(f);
+		text[fread(text, 1, sizeof text - 1, f)] = 0;
+		fclose(f);
+		EXPECT(strstr(text, bad[i]) && strchr(text, '\n') == text + strlen(text) - 1, "%s: %s", bad[i], text);
+		EXPECT(atomic_load(&hak_record_due) == 0, "%s starts a thread", bad[i]);
+	}
+	hak_option_strings[HAK_STR_stats] = NULL;
+	hak_record_start();
 }
 END_TEST
 
@@ -403,5 +551,10 @@ SUITE("stats", 30,
       CALM(superslabs_in_use_are_counted_while_the_zone_grows),
       CALM(a_percent_p_in_the_path_is_the_process_id),
       CALM(a_path_that_cannot_be_written_warns_and_no_more),
+      CALM(a_line_is_written_every_so_often),
+      CALM(the_last_line_is_written_at_exit),
+      CALM(a_signal_asks_for_a_line_and_leaves_errno_alone),
+      CALM(a_child_of_fork_goes_on_recording),
+      CALM(what_makes_no_sense_warns_and_records_nothing),
       CALM(counters_count_what_happened),
       CALM(a_snapshot_taken_while_threads_run_is_never_far_off))

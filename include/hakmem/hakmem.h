@@ -54,6 +54,18 @@ struct hakmem_stats {
 };
 int hakmem_stats_get(struct hakmem_stats *stats, size_t size);
 
+/*
+ * All statistics as text, handed to `write` in pieces. Any thread; nothing is allocated, and
+ * `write` may be called with any piece of a line. HAKMEM_STATS_TABLE: for people, as
+ * malloc_stats() prints it. HAKMEM_STATS_JSON: one object on one line (hakmem(7) has its
+ * keys); HAKMEM_STATS_JSON_QUICK: without what is resident and on huge pages, which the
+ * kernel must count first. Returns 0, or -1 if `format` is none of these.
+ */
+#define HAKMEM_STATS_VERSION 1 /* of struct hakmem_stats and of the JSON object */
+enum hakmem_stats_format { HAKMEM_STATS_TABLE, HAKMEM_STATS_JSON, HAKMEM_STATS_JSON_QUICK };
+typedef void hakmem_write_fn(void *arg, const char *text, size_t bytes);
+int hakmem_stats_write(enum hakmem_stats_format format, hakmem_write_fn *write, void *arg);
+
 #ifdef __cplusplus
 }
 #endif

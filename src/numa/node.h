@@ -19,6 +19,9 @@
 
 struct hak_heap;
 
+/* X(key in the statistics, field), each a uint64_t */
+#define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes)
+
 struct hak_node {
 	struct hak_lock lock;			 /* growth */
 	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
@@ -47,6 +50,7 @@ enum hak_stage {
 	HAK_STAGE_NEW,	   /* 3    a SuperSlab that had no live granule */
 	HAK_STAGES
 };
+#define HAK_STAGE_NAMES { "own", "near", "adopted", "empty", "unused", "new" }
 
 struct hak_run {
 	struct hak_arena *arena;
@@ -70,6 +74,11 @@ void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 
 /* SuperSlabs of the node that have a live granule; walks its arenas. */
 uint64_t hak_node_supers(unsigned node);
+
+/* Mapped SuperSlabs of the node by how many of their granules are live: none, 1 to 4, 5 to 8,
+ * ... 29 to 32. */
+#define HAK_OCCUPANCY 9
+void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY]);
 
 /* True if the node's live memory is beyond the option's limit and huge pages exist. */
 bool hak_node_wants_huge(unsigned node);

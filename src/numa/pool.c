@@ -275,18 +275,30 @@ static uint32_t mapped_mask(uint32_t super, uint32_t end, uint32_t start)
 	return end > first ? run_mask(end - first, 0) : 0;
 }
 
-uint64_t hak_node_supers(unsigned node)
+void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY])
 {
-	uint64_t n = 0;
-	/* acquire ARENAS; relaxed: a figure for statistics */
+	for (int i = 0; i < HAK_OCCUPANCY; i++)
+		supers[i] = 0;
+	/* acquire ARENAS; relaxed: figures for statistics */
 	struct hak_arena *a = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire);
 	for (; a; a = a->next) {
 		uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
 		uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed);
 		for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
 			uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
-			n += (mapped_mask(s, end, start) & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word))) != 0;
+			uint32_t mapped = mapped_mask(s, end, start);
+			uint32_t live = mapped & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word));
+			if (mapped)
+				supers[((unsigned)__builtin_popcount(live) + 3) / 4]++;
 		}
 	}
+}
+
+uint64_t hak_node_supers(unsigned node)
+{
+	uint64_t supers[HAK_OCCUPANCY], n = 0;
+	hak_node_occupancy(node, supers);
+	for (int i = 1; i < HAK_OCCUPANCY; i++)
+		n += supers[i];
 	return n;
 }

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * HAKMEM_STATS and HAKMEM_STATS_SIGNAL. Files are opened for each write and closed after
+ * it: a daemon that closes all descriptors must not find its own file under our number.
+ */
+#include "record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "die.h"
+#include "options.h"
+#include "stats.h"
+#include "sys/sys.h"
+
+#define PATH_BYTES 512
+#define INTERVAL_LEAST_MS 10u
+#define INTERVAL_MOST_MS 86400000u
+#define PAGES_SHARE 50u /* of the time, one part in this many goes into counting pages */
+
+enum what { NOTHING, TABLE, JSON, JSON_LINES };
+
+/* immutable after the constructor */
+static enum what what;
+static char path[PATH_BYTES]; /* absolute */
+static uint64_t interval_ms;  /* JSON_LINES */
+static int signal_number;     /* 0: none */
+
+_Atomic uint32_t hak_record_due;
+static _Atomic uint32_t asked; /* futex: signals so far */
+
+/* ---- options --------------------------------------------------------------------- */
+
+/* A daemon changes its folder: a relative path is completed now. */
+static bool set_path(const char *s, size_t bytes)
+{
+	size_t have = 0;
+	if (bytes == 0)
+		return false;
+	if (*s != '/') {
+		long n = syscall(SYS_getcwd, path, sizeof path);
+		if (n <= 1)
+			return false;
+		have = (size_t)n - 1;
+		if (path[have - 1] != '/')
+			path[have++] = '/';
+	}
+	if (have + bytes >= sizeof path) {
+		path[0] = 0;
+		return false;
+	}
+	memcpy(path + have, s, bytes);
+	path[have + bytes] = 0;
+	return true;
+}
+
+static uint64_t milliseconds(const char *s)
+{
+	uint64_t v = 0;
+	if (!*s)
+		return 0;
+	for (; *s >= '0' && *s <= '9' && v <= INTERVAL_MOST_MS; s++)
+		v = v * 10 + (uint64_t)(*s - '0');
+	return *s || v < INTERVAL_LEAST_MS || v > INTERVAL_MOST_MS ? 0 : v;
+}
+
+static bool understand(const char *how)
+{
+	path[0] = 0;
+	if (!strcmp(how, "0"))
+		return true;
+	if (!strcmp(how, "1")) {
+		what = TABLE;
+		return true;
+	}
+	if (!strncmp(how, "json:", 5)) {
+		what = JSON;
+		return set_path(how + 5, strlen(how + 5));
+	}
+	const char *colon = strrchr(how, ':');
+	if (!strncmp(how, "jsonl:", 6) && colon > how + 5) {
+		what = JSON_LINES;
+		interval_ms = milliseconds(colon + 1);
+		return interval_ms && set_path(how + 6, (size_t)(colon - (how + 6)));
+	}
+	return false;
+}
+
+static void on_signal(int number)
+{
+	int err = errno;
+	(void)number;
+	/* relaxed: the futex wakes whoever waits for this word */
+	atomic_fetch_add_explicit(&asked, 1, memory_order_relaxed);
+	syscall(SYS_futex, &asked, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	errno = err;
+}
+
+static void set_signal(int number)
+{
+	struct sigaction now, ours = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	char text[16];
+	struct hak_text t = { text, 0, sizeof text - 1 };
+	if (!number)
+		return;
+	hak_text_u64(&t, (uint64_t)number);
+	text[t.len] = 0;
+	/* a handler that is there already, or SIG_IGN from the parent, was there first */
+	if (sigaction(number, NULL, &now) || now.sa_handler != SIG_DFL || sigaction(number, &ours, NULL)) {
+		hak_warn("HAKMEM_STATS_SIGNAL is not to be had, ignored", text);
+		return;
+	}
+	signal_number = number;
+}
+
+void hak_record_start(void)
+{
+	const char *how = hak_option_strings[HAK_STR_stats];
+	what = NOTHING;
+	if (how && !understand(how)) {
+		hak_warn("HAKMEM_STATS is 1, json:PATH or jsonl:PATH:MILLISECONDS (10 or more), ignored", how);
+		what = NOTHING;
+	}
+	set_signal((int)hak_option_get(HAK_OPT_stats_signal));
+	atomic_store_explicit(&hak_record_due, what == JSON_LINES || signal_number, memory_order_relaxed);
+}
+
+/* ---- writing --------------------------------------------------------------------- */
+
+/* The path with %p replaced by the process id, of the process that writes. */
+static void expand(char *out, size_t cap)
+{
+	struct hak_text t = { out, 0, cap - 1 };
+	for (const char *s = path; *s; s++) {
+		char c[2] = { *s, 0 };
+		if (s[0] == '%' && s[1] == 'p') {
+			hak_text_u64(&t, (uint64_t)getpid());
+			s++;
+		} else {
+			hak_text_str(&t, c);
+		}
+	}
+	out[t.len] = 0;
+}
+
+static void write_to_file(int flags, bool pages)
+{
+	char name[PATH_BYTES + 24];
+	expand(name, sizeof name);
+	int fd = hak_sys_open(name, O_WRONLY | O_CREAT | flags, 0644);
+	if (fd < 0) {
+		hak_warn("cannot write statistics", name);
+		return;
+	}
+	hak_stats_json(hak_stats_to_fd, &fd, pages);
+	hak_sys_close(fd);
+}
+
+static void write_table(void)
+{
+	int fd = STDERR_FILENO;
+	hak_stats_table(hak_stats_to_fd, &fd);
+}
+
+void hak_record_exit(void)
+{
+	if (what == TABLE)
+		write_table();
+	else if (what == JSON)
+		write_to_file(O_TRUNC, true);
+	else if (what == JSON_LINES)
+		write_to_file(O_APPEND, true);
+}
+
+/* ---- the thread ------------------------------------------------------------------ */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* The kernel walks the page tables to count pages, and holds up the program's mmap while it
+ * does: on a large heap of small pages not every line has them. */
+static void write_line(void)
+{
+	static uint64_t pages_due; /* this thread's; in fork's child its successor's */
+	uint64_t begin = now_ns();
+	bool pages = begin >= pages_due;
+	write_to_file(O_APPEND, pages);
+	if (pages)
+		pages_due = begin + (now_ns() - begin) * PAGES_SHARE;
+}
+
+static void write_asked(void)
+{
+	if (what == JSON)
+		write_to_file(O_TRUNC, true);
+	else if (what == JSON_LINES)
+		write_to_file(O_APPEND, true);
+	else
+		write_table();
+}
+
+static void *recorder(void *arg)
+{
+	/* relaxed: a signal that came before the thread is answered by its first look */
+	uint32_t seen = 0;
+	uint64_t due = now_ns();
+	(void)arg;
+	pthread_setname_np(pthread_self(), "hakmem-stats");
+	for (;;) {
+		uint64_t now = now_ns();
+		if (what == JSON_LINES && now >= due) {
+			write_line();
+			/* lines that could not be written in time are left out, not made up for */
+			while (due <= now)
+				due += interval_ms * 1000000u;
+		}
+		uint32_t word = atomic_load_explicit(&asked, memory_order_relaxed);
+		if (word != seen) {
+			seen = word;
+			write_asked();
+			continue;
+		}
+		now = now_ns();
+		uint64_t rest = due > now ? due - now : 0;
+		struct timespec ts = { (time_t)(rest / 1000000000u), (long)(rest % 1000000000u) };
+		if (what != JSON_LINES || rest)
+			syscall(SYS_futex, &asked, FUTEX_WAIT_PRIVATE, seen, what == JSON_LINES ? &ts : NULL, NULL, 0);
+	}
+	return NULL;
+}
+
+void hak_record_thread(void)
+{
+	uint32_t due = 1;
+	if (atomic_compare_exchange_strong_explicit(&hak_record_due, &due, 0, memory_order_relaxed,
+						    memory_order_relaxed) &&
+	    hak_sys.thread_start(recorder, NULL))
+		hak_warn("no thread for statistics over time", NULL);
+}
+
+void hak_record_forked(bool again)
+{
+	/* relaxed: the child has one thread */
+	atomic_store_explicit(&asked, 0, memory_order_relaxed);
+	atomic_store_explicit(&hak_record_due, again && (what == JSON_LINES || signal_number), memory_order_relaxed);
+}
