@@ -125,9 +125,14 @@ void *hak_calloc(size_t count, size_t bytes)
 HAK_COLD void hak_free_full(void *p, struct hak_mag *m)
 {
 	struct hak_heap *h = hak_heap_self;
+	unsigned class = (unsigned)(m - h->mags);
 	int err = errno;
 	hak_fork_check();
-	hak_heap_drain_push(h, (unsigned)(m - h->mags), p);
+	/* a thread that moved to another node finds out here too, not only when it allocates */
+	if (hak_likely(hak_self_settle(h) == h))
+		hak_heap_drain_push(h, class, p);
+	else
+		hak_heap_remote_free(hak_heap_self, class, p);
 	errno = err;
 }
 

@@ -112,16 +112,18 @@ static struct hak_heap *migrate(struct hak_heap *h)
 	return other;
 }
 
+struct hak_heap *hak_self_settle(struct hak_heap *h)
+{
+	return hak_likely(hak_node_here() == h->node) ? h : migrate(h);
+}
+
 struct hak_heap *hak_self(bool *transient)
 {
 	struct hak_heap *h = hak_heap_self;
 	*transient = false;
 	hak_fork_check();
-	if (h != &hak_heap_none) {
-		if (hak_likely(hak_node_here() == h->node))
-			return h;
-		return migrate(h);
-	}
+	if (h != &hak_heap_none)
+		return hak_self_settle(h);
 	if (!start())
 		return NULL;
 	if (state != THREAD_ENDED)

@@ -15,6 +15,10 @@ struct hak_heap;
  * caller parks the heap when done. NULL if there is no memory. */
 struct hak_heap *hak_self(bool *transient);
 
+/* h is the calling thread's heap: it is h still, or, if the thread has moved to another
+ * node, one of that node; h is then parked and no longer the caller's. */
+struct hak_heap *hak_self_settle(struct hak_heap *h);
+
 /* For frees: the thread's heap, or the empty one if it has none. */
 struct hak_heap *hak_self_if_any(void);
 
