@@ -172,11 +172,9 @@ static void free_run(void *p)
 		hak_l25_run_release(a, g, count);
 }
 
-/* In a window, but not of this thread's magazines. */
-HAK_NOINLINE void hak_free_other(void *p)
+/* What hak_free_other does not decide by itself. */
+static HAK_NOINLINE void free_other_slow(void *p, uint32_t tag)
 {
-	/* relaxed: as in the fast path */
-	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed);
 	struct hak_heap *h = hak_heap_self;
 	uint32_t code = hak_tag_code(tag);
 	int err = errno;
@@ -200,6 +198,20 @@ HAK_NOINLINE void hak_free_other(void *p)
 			hak_heap_remote_free(hak_self_if_any(), class, p);
 	}
 	errno = err;
+}
+
+/* In a window, but not of this thread's magazines. Most often another heap's block, and
+ * room for it in the remote buffer: then nothing is called. */
+HAK_NOINLINE void hak_free_other(void *p)
+{
+	/* relaxed: as in the fast path */
+	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed);
+	struct hak_heap *h = hak_heap_self;
+	uint32_t code = hak_tag_code(tag);
+	if (hak_unlikely(!tag || code >= HAK_CODE(HAK_CLASSES) || hak_tag_heap(tag) == hak_heap_id(h)) ||
+	    !hak_block_on_stride(p, &hak_classes[code >> HAK_CODE_SHIFT]) ||
+	    !hak_heap_remote_buffer(h, code >> HAK_CODE_SHIFT, p))
+		free_other_slow(p, tag);
 }
 
 /* Not in the first window: NULL, another window, an own mapping, or not ours. */

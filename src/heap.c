@@ -12,11 +12,15 @@
 #define CAP_FIRST 7u		     /* an array of 64 bytes */
 #define CAP_MOST 511u		     /* an array of 4 KiB */
 #define CAP_BYTES ((size_t)256 << 10) /* most that one magazine holds, from 8 blocks on */
-#define PENDING_BATCH 64u	     /* slabs collected in one slow path */
+#define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
+#define SPARES_MOST 8u		     /* empty parcels a heap keeps */
+/* An inbox heavier than this is collected by who made it so: its owner may be asleep. A
+ * parcel weighs what its blocks do, and PARCEL_WEIGHT, so that few-block parcels count. */
+#define INBOX_MOST ((uint64_t)512 << 10)
+#define PARCEL_WEIGHT ((uint64_t)4 << 10)
 #define BUDGET_ALL ((size_t)64 << 20) /* all heaps' magazines together, as long as ... */
 #define BUDGET_LEAST ((size_t)128 << 10) /* ... each may have this */
 #define CHUNKS ((HAK_HEAP_MAX + HAK_CHUNK_HEAPS) / HAK_CHUNK_HEAPS)
-#define GROUPS 16u
 /* A heap's first slab of a class lies on small pages until the heap has refilled this
  * often: a thread with a few blocks of many sizes, asleep, must not hold huge pages. */
 #define REFILLS_BEFORE_HUGE 256u
@@ -87,16 +91,13 @@ static void list_remove(struct hak_heap_class *k, struct hak_slab *s)
 
 /* ---- slabs ---------------------------------------------------------------------- */
 
-/* Gives an EMPTY slab back to its node. It stays if it is queued: then it is looked at
- * again when it is collected. */
+/* Gives an EMPTY slab back to its node. */
 static void release_slab(struct hak_heap *h, struct hak_slab *s)
 {
 	const struct hak_class *c = hak_slab_class(s);
 	struct hak_heap_class *k = &h->classes[s->class];
 	struct hak_arena *a = hak_arena_of(s->base);
 	uint32_t granule = hak_granule_of(s->base);
-	if (!hak_slab_hold(s))
-		return;
 	list_remove(k, s);
 	k->slabs--;
 	k->nfree -= c->capacity;
@@ -116,48 +117,145 @@ static void slab_got_free(struct hak_heap *h, struct hak_slab *s)
 		release_slab(h, s);
 }
 
-static void put_block(struct hak_heap *h, struct hak_slab *s, const struct hak_class *c, void *p)
+/* p's granule has h's tag of the class, and h's lock is held. */
+static void put_block(struct hak_heap *h, unsigned class, void *p)
 {
+	const struct hak_class *c = &hak_classes[class];
+	struct hak_slab *s = slab_of(p, c);
 	uint32_t i = hak_block_index(p, c);
-	uint32_t tag = hak_tag(hak_heap_id(h), HAK_CODE((unsigned)(c - hak_classes)));
-	if (i >= c->capacity) {
+	/* the offset was checked when the block was freed, but the slab may have become
+	 * another class's since if it was freed twice */
+	if (i >= c->capacity || !hak_block_on_stride(p, c)) {
 		hak_fault("not the start of a block", p, c->stride, hak_heap_id(h));
-		return;
-	}
-	/* a block that is in the magazine twice may have outlived its slab there: then the
-	 * granule is nobody's, or another class's. relaxed: ours to read, we hold the lock */
-	if (atomic_load_explicit(hak_tag_of(p), memory_order_relaxed) != tag || !hak_slab_put(s, i)) {
+	} else if (!hak_slab_put(s, i)) {
 		hak_fault("double free", p, c->stride, hak_heap_id(h));
+	} else {
+		h->classes[class].nfree++;
+		slab_got_free(h, s);
+	}
+}
+
+/* Of a magazine: a block that is in it twice may have outlived its slab there. */
+static void put_cached(struct hak_heap *h, unsigned class, void *p)
+{
+	/* relaxed: ours to read, we hold the lock */
+	if (atomic_load_explicit(hak_tag_of(p), memory_order_relaxed) != hak_tag(hak_heap_id(h), HAK_CODE(class)))
+		hak_fault("double free", p, hak_classes[class].stride, hak_heap_id(h));
+	else
+		put_block(h, class, p);
+}
+
+/* ---- parcels ---------------------------------------------------------------------
+ *
+ * A block freed by a thread that does not own its slab goes, with others for the same
+ * heap, in a parcel into that heap's inbox: one CAS for up to 62 blocks, and no line of
+ * the slab's metadata moves between the two processors. models/remote.pml:
+ *
+ *   push      any thread, under its own heap's lock (fork must not cut it in two)
+ *   collect   whoever holds the inbox's heap's lock; takes the whole stack, so no ABA
+ *   adopt     changes the owner of slabs under both heaps' locks
+ *
+ * A block in a parcel is out for its slab, so the slab can be neither EMPTY nor released.
+ * It can be adopted meanwhile: then the tag names another heap, and the parcel goes on to
+ * that one. Under h's lock a tag that names h stays, since to adopt from h takes its lock.
+ */
+static struct hak_parcel *parcel_new(struct hak_heap *h)
+{
+	struct hak_parcel *p = h->spares;
+	if (p) {
+		h->spares = p->next;
+		h->spare_count--;
+	} else {
+		p = hak_meta_alloc(sizeof *p);
+	}
+	if (p)
+		p->count = 0;
+	return p;
+}
+
+static void parcel_free(struct hak_heap *h, struct hak_parcel *p)
+{
+	if (h->spare_count == SPARES_MOST) {
+		hak_meta_free(p, sizeof *p);
 		return;
 	}
-	h->classes[s->class].nfree++;
-	slab_got_free(h, s);
+	p->next = h->spares;
+	h->spares = p;
+	h->spare_count++;
 }
 
-static void collect_slab(struct hak_heap *h, struct hak_slab *s)
+/* Returns the inbox's weight. */
+static uint64_t push(struct hak_heap *to, struct hak_parcel *p, size_t bytes)
 {
-	uint32_t before = s->nfree;
-	/* even if no bit is found the slab may be EMPTY: another collect took the bits of a
-	 * thread that set QUEUED late */
-	hak_slab_collect(s);
-	h->remote_in += s->nfree - before;
-	h->classes[s->class].nfree += s->nfree - before;
-	if (s->nfree)
-		slab_got_free(h, s);
+	struct hak_parcel *top = atomic_load_explicit(&to->inbox, memory_order_relaxed);
+	do {
+		p->next = top;
+		/* release PARCEL: its contents, and the senders' last use of the blocks */
+	} while (!atomic_compare_exchange_weak_explicit(&to->inbox, &top, p, memory_order_release,
+							memory_order_relaxed));
+	/* relaxed: a threshold; a take between the two only makes it too high for a while */
+	return atomic_fetch_add_explicit(&to->inbox_weight, bytes + PARCEL_WEIGHT, memory_order_relaxed);
 }
 
-/* Takes the whole pending stack, works off a bounded part, keeps the rest. */
-static void collect_pending(struct hak_heap *h, uint32_t most)
+/* The tag of a block that is out; 0 after a fault: it is no such block. */
+static uint32_t tag_of_block(const void *p)
 {
-	/* relaxed: a slab pushed now is found next time */
-	if (!h->rest && atomic_load_explicit(&h->pending, memory_order_relaxed))
-		/* acquire REMOTE-PENDING: the links of the slabs taken */
-		h->rest = atomic_exchange_explicit(&h->pending, NULL, memory_order_acquire);
-	for (; h->rest && most; most--) {
-		struct hak_slab *s = h->rest;
-		h->rest = s->pending_next; /* before QUEUED is cleared: then it is not ours */
-		collect_slab(h, s);
+	/* relaxed: the class cannot change while the block is out; the owner may */
+	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed);
+	if (tag && hak_tag_code(tag) < HAK_CODE(HAK_CLASSES))
+		return tag;
+	hak_fault("double free", p, 0, 0);
+	return 0;
+}
+
+static void unpack(struct hak_heap *h, struct hak_parcel *parcel)
+{
+	uint32_t kept = 0, next = 0;
+	for (uint32_t i = 0; i < parcel->count; i++) {
+		void *p = parcel->block[i];
+		uint32_t tag = tag_of_block(p);
+		if (hak_tag_heap(tag) == hak_heap_id(h)) {
+			put_block(h, hak_tag_code(tag) >> HAK_CODE_SHIFT, p);
+			h->remote_in++;
+		} else if (tag) {
+			next = hak_tag_heap(tag);
+			parcel->block[kept++] = p;
+		}
 	}
+	parcel->count = kept;
+	if (kept) /* adopted by another heap, which passes on what is not its own */
+		push(hak_heap_by_id(next), parcel, 0);
+	else
+		parcel_free(h, parcel);
+}
+
+static bool has_mail(struct hak_heap *h)
+{
+	/* relaxed: what is pushed now is found next time */
+	return h->rest || atomic_load_explicit(&h->inbox, memory_order_relaxed);
+}
+
+/* Takes the whole inbox, works off a bounded part, keeps the rest. h's lock is held. */
+static void collect(struct hak_heap *h, uint32_t most)
+{
+	if (!h->rest && has_mail(h)) {
+		/* acquire PARCEL: what its senders wrote */
+		h->rest = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
+		atomic_store_explicit(&h->inbox_weight, 0, memory_order_relaxed);
+	}
+	for (; h->rest && most; most--) {
+		struct hak_parcel *p = h->rest;
+		h->rest = p->next;
+		unpack(h, p);
+	}
+}
+
+static void try_collect(struct hak_heap *o)
+{
+	if (o->abandoned || !hak_trylock(&o->lock))
+		return;
+	collect(o, UINT32_MAX);
+	hak_unlock(&o->lock);
 }
 
 static void near_note(struct hak_heap *h, const struct hak_run *run)
@@ -183,7 +281,7 @@ static bool claim(struct hak_heap *h, unsigned class, struct hak_run *run)
 }
 
 /*
- * Blocks freed to a heap whose thread sleeps wait on its pending stack for a refill that
+ * Blocks freed to a heap whose thread sleeps wait in its inbox for a refill that
  * does not come. So who needs a slab first collects for a few other heaps of its node,
  * by trylock; slabs that become EMPTY by it go to the node, where this claim finds them.
  */
@@ -195,11 +293,8 @@ static void rescue(struct hak_heap *h)
 	uint32_t at = atomic_fetch_add_explicit(&cursor, looks, memory_order_relaxed);
 	for (uint32_t i = 0; i < looks; i++) {
 		struct hak_heap *o = hak_heap_by_id((at + i) % count + 1);
-		if (o == h || o->node != h->node || o->abandoned ||
-		    !atomic_load_explicit(&o->pending, memory_order_relaxed) || !hak_trylock(&o->lock))
-			continue;
-		collect_pending(o, PENDING_BATCH);
-		hak_unlock(&o->lock);
+		if (o != h && o->node == h->node && atomic_load_explicit(&o->inbox, memory_order_relaxed))
+			try_collect(o);
 	}
 }
 
@@ -220,25 +315,21 @@ static bool adopt(struct hak_heap *h, unsigned class)
 	if (hak_trylock(&from->lock)) {
 		/* what its thread had cached is free memory too, but only its slabs know */
 		struct hak_heap_class *fk = &from->classes[class];
-		collect_pending(from, PENDING_BATCH);
+		collect(from, PARCEL_BATCH);
 		if (hak_heap_cached(from, class))
 			drain_locked(from, class, UINT32_MAX);
 		for (struct hak_slab *s = fk->head, *next; s; s = next) {
 			next = s->next;
-			if (!hak_slab_hold(s))
-				continue;
+			uint32_t tag = hak_tag(hak_heap_id(h), HAK_CODE(class));
 			list_remove(fk, s);
 			fk->slabs--;
 			fk->nfree -= s->nfree;
-			/* relaxed: published by the clearing of QUEUED in collect */
-			atomic_store_explicit(&s->owner, hak_heap_id(h), memory_order_relaxed);
 			hak_tags_set(hak_arena_of(s->base), hak_granule_of(s->base), hak_slab_class(s)->granules,
-				     hak_tag(hak_heap_id(h), HAK_CODE(class)), hak_tag(hak_heap_id(h), HAK_CODE(class)));
+				     tag, tag);
 			k->slabs++;
 			k->nfree += s->nfree;
 			h->adopted++;
 			list_append(k, s);
-			collect_slab(h, s); /* clears QUEUED; frees that came meanwhile */
 			any = true;
 		}
 		hak_unlock(&from->lock);
@@ -257,7 +348,7 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 		return k->head;
 	}
 	while (h->rest) {
-		collect_pending(h, PENDING_BATCH);
+		collect(h, PARCEL_BATCH);
 		if (k->head) {
 			h->stages[HAK_STAGE_OWN]++;
 			return k->head;
@@ -393,8 +484,8 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
 		*fresh = false;
 	hak_heap_flush(h);
 	hak_lock(&h->lock);
-	if (h->rest || atomic_load_explicit(&h->pending, memory_order_relaxed))
-		collect_pending(h, PENDING_BATCH);
+	if (has_mail(h))
+		collect(h, PARCEL_BATCH);
 	void *p = class < HAK_MAG_CLASSES ? refill_locked(h, class) : take_l25(h, class, fresh);
 	hak_unlock(&h->lock);
 	return p;
@@ -405,14 +496,11 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_mag *m = &h->mags[class];
-	const struct hak_class *c = &hak_classes[class];
 	uint32_t have = hak_heap_cached(h, class);
 	n = (uint32_t)hak_min(n, have);
 	h->drains++;
-	for (uint32_t i = 1; i <= n; i++) {
-		void *p = k->entries[i];
-		put_block(h, slab_of(p, c), c, p);
-	}
+	for (uint32_t i = 1; i <= n; i++)
+		put_cached(h, class, k->entries[i]);
 	memmove(k->entries + 1, k->entries + 1 + n, (have - n) * sizeof(void *));
 	hak_mag_set_top(m, k->entries + (have - n));
 }
@@ -422,12 +510,12 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	struct hak_heap_class *k = &h->classes[class];
 	hak_heap_flush(h);
 	hak_lock(&h->lock);
-	if (h->rest || atomic_load_explicit(&h->pending, memory_order_relaxed))
-		collect_pending(h, PENDING_BATCH);
+	if (has_mail(h))
+		collect(h, PARCEL_BATCH);
 	uint32_t cap = k->cap;
 	grow_magazine(h, class);
 	if (!k->entries) {
-		put_block(h, slab_of(p, &hak_classes[class]), &hak_classes[class], p);
+		put_cached(h, class, p);
 		hak_unlock(&h->lock);
 		return;
 	}
@@ -443,86 +531,50 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p)
 {
-	const struct hak_class *c = &hak_classes[class];
 	hak_lock(&h->lock);
-	put_block(h, slab_of(p, c), c, p);
+	put_cached(h, class, p);
 	hak_unlock(&h->lock);
 }
 
 /* ---- remote frees ---------------------------------------------------------------- */
 
-static void push_pending(struct hak_slab *s)
-{
-	/* relaxed: we set QUEUED, so the owner cannot change; REMOTE-OWNER was acquired */
-	struct hak_heap *o = hak_heap_by_id(atomic_load_explicit(&s->owner, memory_order_relaxed));
-	struct hak_slab *top = atomic_load_explicit(&o->pending, memory_order_relaxed);
-	do {
-		s->pending_next = top;
-		/* release REMOTE-PENDING: our link. No ABA: the taker exchanges the whole stack */
-	} while (!atomic_compare_exchange_weak_explicit(&o->pending, &top, s, memory_order_release,
-							memory_order_relaxed));
-}
-
-static void send_home(struct hak_slab *s, uint32_t word, uint64_t bits)
-{
-	uint64_t twice = hak_slab_remote_set(s, word, bits);
-	if (twice) {
-		const struct hak_class *c = hak_slab_class(s);
-		uint32_t i = word * 64 + (uint32_t)__builtin_ctzll(twice);
-		hak_fault("double free", s->base + (size_t)i * c->stride, c->stride,
-			  atomic_load_explicit(&s->owner, memory_order_relaxed));
-	}
-	if (hak_slab_queue(s))
-		push_pending(s);
-}
-
-struct group {
-	struct hak_slab *slab;
-	uint64_t bits;
-	uint32_t word;
-};
-
-/* Frees of one bitmap word become one atomic operation. */
+/* Sends the blocks of the buffer home, those of one heap in one parcel. What there is no
+ * memory for stays in the buffer. */
 static void flush_locked(struct hak_heap *h)
 {
-	struct group groups[GROUPS];
-	memset(groups, 0, sizeof groups);
-	for (uint32_t i = 0; i < h->remote_count; i++) {
-		void *p = h->remote[i];
-		/* the owner may have changed, the class cannot: the block is still out */
-		_Atomic uint32_t *tag = hak_tag_of(p);
-		uint32_t value = atomic_load_explicit(tag, memory_order_relaxed);
-		uint32_t code = hak_tag_code(value);
-		if (!value || code >= HAK_CODE(HAK_CLASSES)) {
-			hak_fault("double free", p, 0, 0);
-			continue;
-		}
-		const struct hak_class *c = &hak_classes[code >> HAK_CODE_SHIFT];
-		struct hak_slab *s = slab_of(p, c);
-		uint32_t index = hak_block_index(p, c);
-		/* on stride when it was freed: unless its slab has become another class's since */
-		if (index >= c->capacity || !hak_block_on_stride(p, c)) {
-			hak_fault("not the start of a block", p, c->stride, 0);
-			continue;
-		}
-		uint64_t bit = (uint64_t)1 << (index & 63);
-		struct group *g = &groups[((uintptr_t)s / sizeof *s + index / 64) % GROUPS];
-		if (g->slab == s && g->word == index / 64) {
-			if (g->bits & bit)
-				hak_fault("double free", p, c->stride, 0);
-			g->bits |= bit;
-			continue;
-		}
-		if (g->slab)
-			send_home(g->slab, g->word, g->bits);
-		*g = (struct group){ s, bit, index / 64 };
-	}
-	for (uint32_t i = 0; i < GROUPS; i++)
-		if (groups[i].slab)
-			send_home(groups[i].slab, groups[i].word, groups[i].bits);
-	h->remote_out += h->remote_count;
+	uint32_t n = h->remote_count;
 	h->remote_flushes++;
-	h->remote_count = 0;
+	while (n) {
+		struct hak_parcel *parcel = parcel_new(h);
+		uint32_t to = 0, left = 0;
+		size_t bytes = 0;
+		if (!parcel)
+			break;
+		for (uint32_t i = 0; i < n; i++) {
+			void *p = h->remote[i];
+			uint32_t tag = tag_of_block(p);
+			if (!tag)
+				continue;
+			if (!to)
+				to = hak_tag_heap(tag);
+			if (hak_tag_heap(tag) == to) {
+				parcel->block[parcel->count++] = p;
+				bytes += hak_classes[hak_tag_code(tag) >> HAK_CODE_SHIFT].stride;
+			} else {
+				h->remote[left++] = p;
+			}
+		}
+		n = left;
+		h->remote_out += parcel->count;
+		struct hak_heap *o = hak_heap_by_id(to);
+		if (!parcel->count)
+			parcel_free(h, parcel);
+		else if (o == h) /* adopted by us since */
+			unpack(h, parcel);
+		else if (push(o, parcel, bytes) > INBOX_MOST)
+			try_collect(o);
+	}
+	h->remote_count = n;
 	h->remote_bytes = 0;
 }
 
@@ -535,27 +587,38 @@ void hak_heap_flush(struct hak_heap *h)
 	hak_unlock(&h->lock);
 }
 
+/* Puts a block home under its owner's lock. No lock is held. */
+static void deliver(void *p)
+{
+	for (;;) {
+		uint32_t tag = tag_of_block(p);
+		struct hak_heap *o = hak_heap_by_id(hak_tag_heap(tag));
+		if (!o || o->abandoned) /* reported, or cut off by a raw fork: a leak there */
+			return;
+		hak_lock(&o->lock);
+		/* relaxed: it stays under the lock if it names o */
+		bool mine = hak_tag_heap(atomic_load_explicit(hak_tag_of(p), memory_order_relaxed)) == hak_tag_heap(tag);
+		if (mine) {
+			put_block(o, hak_tag_code(tag) >> HAK_CODE_SHIFT, p);
+			o->remote_in++;
+		}
+		hak_unlock(&o->lock);
+		if (mine)
+			return;
+	}
+}
+
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p)
 {
-	const struct hak_class *c = &hak_classes[class];
-	uint32_t index = hak_block_index(p, c);
-	if (index >= c->capacity) {
-		hak_fault("not the start of a block", p, c->stride, 0);
-		return;
-	}
-	if (h == &hak_heap_none || c->stride > HAK_REMOTE_STRIDE) {
-		/* under a lock, the shared empty heap's for threads without one: a fork between
-		 * QUEUED and the push would lose the slab to the child (models: MUT_LATE_NO_LOCK) */
-		hak_lock(&h->lock);
-		send_home(slab_of(p, c), index / 64, (uint64_t)1 << (index & 63));
-		h->remote_out++;
-		hak_unlock(&h->lock);
+	if (h == &hak_heap_none || h->remote_count == HAK_REMOTE_BLOCKS) {
+		/* no heap to buffer it in, or no memory for parcels */
+		deliver(p);
 		return;
 	}
 	h->remote[h->remote_count] = p;
 	atomic_signal_fence(memory_order_release); /* as for magazines */
 	h->remote_count++;
-	h->remote_bytes += c->stride;
+	h->remote_bytes += hak_classes[class].stride;
 	if (h->remote_count == HAK_REMOTE_BLOCKS || h->remote_bytes >= HAK_REMOTE_BYTES)
 		hak_heap_flush(h);
 }
@@ -582,11 +645,11 @@ void hak_heap_empty(struct hak_heap *h)
 {
 	hak_lock(&h->lock);
 	flush_locked(h);
-	collect_pending(h, UINT32_MAX);
+	collect(h, UINT32_MAX);
 	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++)
 		if (hak_heap_cached(h, c))
 			drain_locked(h, c, UINT32_MAX);
-	collect_pending(h, UINT32_MAX);
+	collect(h, UINT32_MAX);
 	release_empty_locked(h, 0);
 	hak_unlock(&h->lock);
 }
@@ -595,7 +658,7 @@ void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 {
 	if (h->abandoned || !hak_trylock(&h->lock))
 		return;
-	collect_pending(h, UINT32_MAX);
+	collect(h, UINT32_MAX);
 	release_empty_locked(h, quiet);
 	hak_unlock(&h->lock);
 }
@@ -615,6 +678,7 @@ static struct hak_heap *heap_new(unsigned node)
 	}
 	h->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
 	h->node = node;
+	h->remote_limit = HAK_REMOTE_BLOCKS - 1;
 	hak_lock(&ids_lock);
 	/* relaxed: written under the lock */
 	uint32_t id = atomic_load_explicit(&hak_heap_total, memory_order_relaxed) + 1;

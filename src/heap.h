@@ -20,9 +20,8 @@
 #include "route.h"
 #include "slab.h"
 
-#define HAK_REMOTE_BLOCKS 64u
+#define HAK_REMOTE_BLOCKS 62u /* what a parcel holds */
 #define HAK_REMOTE_BYTES ((size_t)64 << 10)
-#define HAK_REMOTE_STRIDE 2048u /* larger blocks go home at once */
 #define HAK_NEAR 4u
 
 /*
@@ -38,6 +37,18 @@ struct hak_mag {
 	uint32_t pad_;
 };
 _Static_assert(sizeof(struct hak_mag) == (1u << HAK_CODE_SHIFT), "a class code is a magazine's offset");
+
+/*
+ * Blocks on their way to the heap that owns their slabs: 512 bytes of metadata memory. It
+ * belongs to the sender until it is pushed, then to whoever takes the inbox it is in.
+ */
+struct hak_parcel {
+	struct hak_parcel *next;
+	uint32_t count;
+	uint32_t pad_;
+	void *block[HAK_REMOTE_BLOCKS];
+};
+_Static_assert(sizeof(struct hak_parcel) == 512, "a parcel fills a piece of metadata memory");
 
 /* lock */
 struct hak_heap_class {
@@ -59,15 +70,19 @@ struct hak_heap {
 
 	/* own */
 	uint32_t remote_count;
+	uint32_t remote_limit; /* immutable: HAK_REMOTE_BLOCKS - 1; 0 in the static empty heap */
 	size_t remote_bytes;
 	void *remote[HAK_REMOTE_BLOCKS];
 
 	/* any */
-	struct hak_slab *_Atomic pending HAK_ALIGNED(HAK_CACHELINE); /* slabs with remote frees */
+	struct hak_parcel *_Atomic inbox HAK_ALIGNED(HAK_CACHELINE); /* blocks freed by others */
+	_Atomic uint64_t inbox_weight; /* about the bytes that wait in it: a threshold */
 
 	struct hak_lock lock HAK_ALIGNED(HAK_CACHELINE);
 	/* lock */
-	struct hak_slab *rest; /* taken from pending, not yet collected; QUEUED */
+	struct hak_parcel *rest;   /* taken from the inbox, not yet unpacked */
+	struct hak_parcel *spares; /* empty parcels for our own use */
+	uint32_t spare_count;
 	uint32_t node;
 	bool parked;	/* under the node's park lock */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
@@ -128,7 +143,21 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh);
 /* The magazine is full: half of it goes to its slabs, then p is pushed. */
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p);
 
-/* A block of another heap, checked to be on stride: buffered, or sent home at once. */
+/* A block of another heap, checked to be on stride: into the remote buffer, if there is
+ * room that does not fill it. */
+static inline bool hak_heap_remote_buffer(struct hak_heap *h, unsigned class, void *p)
+{
+	size_t bytes = h->remote_bytes + hak_classes[class].stride;
+	if (h->remote_count >= h->remote_limit || bytes >= HAK_REMOTE_BYTES)
+		return false;
+	h->remote[h->remote_count] = p;
+	atomic_signal_fence(memory_order_release); /* as for magazines */
+	h->remote_count++;
+	h->remote_bytes = bytes;
+	return true;
+}
+
+/* The same, if there was no such room: buffered and the buffer sent, or sent at once. */
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
 
 /* A block of one of our own slabs without a magazine (l25). */

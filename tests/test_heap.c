@@ -96,7 +96,8 @@ static void check_heap(struct hak_heap *h)
 		for (const struct hak_slab *s = k->head; s; prev = s, s = s->next) {
 			uint32_t bits = 0;
 			EXPECT(s->prev == prev && s->available && s->class == c, "list of class %u", c);
-			EXPECT(s->owner == hak_heap_id(h), "slab of heap %u on the list of heap %u", s->owner, hak_heap_id(h));
+			uint32_t owner = hak_tag_heap(*hak_tag_of(s->base));
+			EXPECT(owner == hak_heap_id(h), "slab of heap %u on the list of heap %u", owner, hak_heap_id(h));
 			for (unsigned w = 0; w < hak_classes[c].words; w++)
 				bits += (uint32_t)__builtin_popcountll(s->free_words[w]);
 			EXPECT(bits == s->nfree && bits > 0, "slab of class %u: %u free, %u bits", c, s->nfree, bits);

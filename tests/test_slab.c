@@ -134,54 +134,6 @@ START_TEST(the_lowest_free_block_is_found_wherever_it_is)
 }
 END_TEST
 
-START_TEST(remote_frees_are_invisible_until_collected_and_then_complete)
-{
-	static void *blocks[BLOCKS_MAX];
-	for (unsigned class = 0; class < HAK_CLASSES; class++) {
-		const struct hak_class *c = &hak_classes[class];
-		struct hak_run run;
-		struct hak_slab *s = make(class, &run);
-		take(s, c->capacity, blocks);
-		uint32_t sent = 0;
-		for (uint32_t i = 0; i < c->capacity; i += 1 + i % 3, sent++)
-			EXPECT(hak_slab_remote_set(s, i / 64, (uint64_t)1 << (i % 64)) == 0, "block %u", i);
-		EXPECT(hak_slab_remote_set(s, 0, 1) == 1, "the second free of block 0 is told");
-		EXPECT(s->nfree == 0 && take(s, 1, blocks) == 0, "remote blocks are not free yet");
-		EXPECT(hak_slab_queue(s), "the first to queue must push");
-		EXPECT(!hak_slab_queue(s), "the second must not");
-		EXPECT(!hak_slab_hold(s), "a queued slab cannot be held");
-		EXPECT(hak_slab_collect(s), "each was freed once");
-		EXPECT(s->nfree == sent, "class of %u: %u of %u", c->stride, s->nfree, sent);
-		EXPECT(hak_slab_queue(s), "collect cleared QUEUED");
-		EXPECT(hak_slab_collect(s) && s->nfree == sent, "nothing is collected twice");
-		EXPECT(hak_slab_hold(s), "it is not queued");
-		EXPECT(!hak_slab_queue(s), "while it is held nobody pushes it");
-		EXPECT(hak_slab_collect(s), "which ends the hold");
-		EXPECT(take(s, c->capacity, blocks) == sent, "all can be had again");
-		unmake(s, &run);
-	}
-}
-END_TEST
-
-START_TEST(a_remote_free_of_a_free_block_is_told_and_others_still_come_home)
-{
-	void *blocks[BLOCKS_MAX];
-	struct hak_run run;
-	struct hak_slab *s = make(HAK_CLASS_64, &run);
-	hak_option_values[HAK_OPT_abort] = 0;
-	take(s, 200, blocks);
-	hak_slab_put(s, 5);
-	hak_slab_remote_set(s, 0, 1u << 5 | 1u << 6);
-	hak_slab_remote_set(s, 2, 1u);
-	uint32_t before = s->nfree;
-	hak_slab_queue(s);
-	ck_assert(!hak_slab_collect(s));
-	ck_assert_uint_eq(s->nfree, before + 2);
-	hak_slab_check(s);
-	unmake(s, &run);
-}
-END_TEST
-
 START_TEST(memory_beyond_the_carve_mark_is_zero_and_told_so)
 {
 	void *blocks[BLOCKS_MAX];
@@ -207,6 +159,4 @@ SUITE("slab", 30,
       CALM(blocks_come_out_once_each_lowest_addresses_first),
       CALM(a_block_can_be_put_back_only_once),
       CALM(the_lowest_free_block_is_found_wherever_it_is),
-      CALM(remote_frees_are_invisible_until_collected_and_then_complete),
-      CALM(a_remote_free_of_a_free_block_is_told_and_others_still_come_home),
       CALM(memory_beyond_the_carve_mark_is_zero_and_told_so))
