@@ -9,6 +9,7 @@
 #include "heap.h"
 #include "meta.h"
 #include "numa/huge.h"
+#include "numa/topology.h"
 #include "options.h"
 #include "reclaim.h"
 #include "record.h"
@@ -70,6 +71,7 @@ static HAK_COLD void fork_raw(void)
 		return;
 	*not_forked = 1;
 	init_lock.state = 0;
+	hak_topology_fork_raw();
 	hak_reclaim_lock.state = 0;
 	hak_huge_lock.state = 0;
 	hak_arena_lock.state = 0;
@@ -144,6 +146,7 @@ struct hak_heap *hak_self_if_any(void)
 static void fork_prepare(void)
 {
 	hak_lock(&init_lock);
+	hak_topology_fork_prepare();
 	hak_lock(&hak_reclaim_lock);
 	hak_heap_fork_prepare();
 	hak_lock(&hak_huge_lock);
@@ -160,6 +163,7 @@ static void fork_parent(void)
 	hak_unlock(&hak_huge_lock);
 	hak_heap_fork_parent();
 	hak_unlock(&hak_reclaim_lock);
+	hak_topology_fork_parent();
 	hak_unlock(&init_lock);
 }
 
@@ -173,6 +177,7 @@ static void fork_child(void)
 	hak_lock_reset(&hak_huge_lock);
 	hak_heap_fork_child(hak_heap_self);
 	hak_lock_reset(&hak_reclaim_lock);
+	hak_topology_fork_child();
 	hak_lock_reset(&init_lock);
 	hak_reclaim_forked(true);
 	hak_record_forked(true);
@@ -186,8 +191,10 @@ __attribute__((constructor)) static void library_start(int argc, char **argv, ch
 	(void)argv;
 	hak_options_read(envp);
 	hak_record_start();
+	hak_topology_start();
 	start();
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
+	hak_reclaim_ready();
 }
 
 __attribute__((destructor)) static void library_end(void)

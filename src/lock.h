@@ -86,6 +86,9 @@ static inline bool hak_trylock(struct hak_lock *lock)
 	return true;
 }
 
+/* False: it was not to be had in so many nanoseconds. For threads that must not wait for ever. */
+bool hak_lock_timed(struct hak_lock *lock, uint64_t ns);
+
 static inline void hak_unlock(struct hak_lock *lock)
 {
 	if (hak_unlikely(hak_lock_all_held))

@@ -20,6 +20,7 @@
 #include "heap.h"
 #include "numa/huge.h"
 #include "numa/node.h"
+#include "numa/topology.h"
 #include "options.h"
 #include "sys/sys.h"
 
@@ -27,18 +28,23 @@
  * must find it running, since a free cannot start it */
 #define START_BYTES ((uint64_t)64 << 20)
 #define START_BYTES_THREADS ((uint64_t)2 << 20)
+/* Arenas' bytes that start it where there are several nodes: it loads the topology. */
+#define START_BYTES_NODES ((uint64_t)4 << 20)
 #define QUIET_PASSES 2u
+
+/* REFUSED: by the system, after a raw fork, or not before the constructor */
+enum { STATE_STOPPED, STATE_RUNNING, STATE_REFUSED };
 
 struct hak_lock hak_reclaim_lock = HAK_LOCK_INIT(HAK_RANK_RECLAIM);
 static _Atomic uint64_t noted;	  /* bytes that became EMPTY since the last pass */
-static _Atomic uint32_t running;  /* 0 no, 1 yes, 2 refused by the system */
+static _Atomic uint32_t running = STATE_REFUSED;
 static _Atomic uint32_t wake;	  /* futex: passes asked for */
 
 void hak_reclaim_note(size_t bytes)
 {
 	/* relaxed: a counter; its first byte after a pass ends an idle reclaimer's sleep */
 	if (atomic_fetch_add_explicit(&noted, bytes, memory_order_relaxed) == 0 &&
-	    atomic_load_explicit(&running, memory_order_relaxed) == 1) {
+	    atomic_load_explicit(&running, memory_order_relaxed) == STATE_RUNNING) {
 		atomic_fetch_add_explicit(&wake, 1, memory_order_relaxed);
 		syscall(SYS_futex, &wake, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	}
@@ -159,6 +165,7 @@ static void *reclaimer(void *arg)
 	bool busy = true;
 	(void)arg;
 	pthread_setname_np(pthread_self(), "hakmem-reclaim");
+	hak_topology_load();
 	for (uint32_t idle = 0;; idle = busy ? 0 : idle + 1) {
 		long tick = hak_option_get(HAK_OPT_decay_ms) / 2;
 		struct timespec ts = { tick / 1000, tick % 1000 * 1000000 };
@@ -181,28 +188,41 @@ static bool threaded(void)
 	return hak_heap_count() > 1;
 }
 
+/* relaxed, all of it: thresholds */
+static bool due(void)
+{
+	uint64_t grown = atomic_load_explicit(&hak_arena_grown, memory_order_relaxed);
+	bool nodes = atomic_load_explicit(&hak_node_count, memory_order_relaxed) > 1;
+	return grown >= (nodes ? START_BYTES_NODES : START_BYTES) ||
+	       atomic_load_explicit(&noted, memory_order_relaxed) >= (threaded() ? START_BYTES_THREADS : START_BYTES);
+}
+
 void hak_reclaim_poke(void)
 {
-	uint32_t stopped = 0;
-	/* relaxed: thresholds */
-	if (hak_likely(atomic_load_explicit(&running, memory_order_relaxed)) || !hak_option_get(HAK_OPT_reclaim))
+	uint32_t stopped = STATE_STOPPED;
+	if (hak_likely(atomic_load_explicit(&running, memory_order_relaxed)) || !hak_option_get(HAK_OPT_reclaim) ||
+	    !due())
 		return;
-	if (atomic_load_explicit(&noted, memory_order_relaxed) < (threaded() ? START_BYTES_THREADS : START_BYTES) &&
-	    atomic_load_explicit(&hak_arena_grown, memory_order_relaxed) < START_BYTES)
-		return;
-	if (atomic_compare_exchange_strong_explicit(&running, &stopped, 1, memory_order_relaxed,
+	/* relaxed: the thread that is started sees what its starter did */
+	if (atomic_compare_exchange_strong_explicit(&running, &stopped, STATE_RUNNING, memory_order_relaxed,
 						    memory_order_relaxed) &&
-	    hak_sys.thread_start(reclaimer, NULL))
-		atomic_store_explicit(&running, 2, memory_order_relaxed);
+	    (!hak_topology_may_try() || hak_sys.thread_start(reclaimer, NULL)))
+		atomic_store_explicit(&running, STATE_REFUSED, memory_order_relaxed);
+}
+
+void hak_reclaim_ready(void)
+{
+	/* relaxed: one thread, or such that were started by a constructor before ours */
+	atomic_store_explicit(&running, STATE_STOPPED, memory_order_relaxed);
 }
 
 void hak_reclaim_forked(bool again)
 {
 	/* relaxed: the child has one thread */
-	atomic_store_explicit(&running, again ? 0 : 2, memory_order_relaxed);
+	atomic_store_explicit(&running, again ? STATE_STOPPED : STATE_REFUSED, memory_order_relaxed);
 }
 
 bool hak_reclaim_running(void)
 {
-	return atomic_load_explicit(&running, memory_order_relaxed) == 1;
+	return atomic_load_explicit(&running, memory_order_relaxed) == STATE_RUNNING;
 }

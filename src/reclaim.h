@@ -16,6 +16,9 @@ void hak_reclaim_note(size_t bytes);
  */
 void hak_reclaim_poke(void);
 
+/* At the constructor's end: from now on the reclaimer may be started. */
+void hak_reclaim_ready(void);
+
 /* Gives back all EMPTY memory now. Returns bytes. No lock held. */
 size_t hak_reclaim_all(void);
 

@@ -17,6 +17,7 @@
 #include "heap.h"
 #include "init.h"
 #include "numa/node.h"
+#include "numa/topology.h"
 #include "options.h"
 #include "reclaim.h"
 #include "sys/sys.h"
@@ -279,6 +280,8 @@ void hak_stats_table(hakmem_write_fn *write, void *arg)
 	put(&o, engine_bind());
 	put(&o, ", reclaim ");
 	put(&o, engine_reclaim());
+	put(&o, ", topology ");
+	put(&o, hak_topology_source());
 	put(&o, "\n");
 	flush(&o);
 }
@@ -409,6 +412,7 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	put(&o, "{");
 	text_field(&o, "placement", engine_bind());
 	text_field(&o, "reclaim", engine_reclaim());
+	text_field(&o, "topology", hak_topology_source());
 	text_field(&o, "guard", "none");
 	field(&o, "binds", s.c.binds);
 	field(&o, "bind_failures", s.c.bind_failures);

@@ -16,6 +16,7 @@ core_tests = \
 	%D%/test_stress
 unit_tests = $(core_tests) %D%/test_api
 if BUILD_TOPO
+core_tests += %D%/test_topology
 unit_tests += %D%/test_topo
 %C%_test_topo_LDADD = libhakmem-topo.la $(CHECK_LIBS) -lpthread
 endif
@@ -46,4 +47,5 @@ EXTRA_DIST += %D%/exports.txt %D%/instructions.sh %D%/instructions.txt %D%/fastp
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/%D%/with-library
 EXTRA_DIST += %D%/with-library
-AM_TESTS_ENVIRONMENT = HAK_LIBRARY='$(abs_builddir)/.libs/libhakmem.so'; export HAK_LIBRARY;
+AM_TESTS_ENVIRONMENT = HAK_LIBRARY='$(abs_builddir)/.libs/libhakmem.so'; export HAK_LIBRARY; \
+	LD_LIBRARY_PATH='$(abs_builddir)/.libs'"$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"; export LD_LIBRARY_PATH;

@@ -3,4 +3,5 @@ libhakmem_core_la_SOURCES += \
 	%D%/arena.c %D%/arena.h \
 	%D%/node.c %D%/node.h \
 	%D%/pool.c \
-	%D%/huge.c %D%/huge.h
+	%D%/huge.c %D%/huge.h \
+	%D%/topology.c %D%/topology.h

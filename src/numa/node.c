@@ -9,6 +9,7 @@
 #include "counters.h"
 #include "options.h"
 #include "sys/sys.h"
+#include "topo/topo.h"
 
 struct hak_node hak_nodes[HAK_NODES] = {
 	[0 ... HAK_NODES - 1] = { .lock = HAK_LOCK_INIT(HAK_RANK_NODE), .park_lock = HAK_LOCK_INIT(HAK_RANK_PARK) }
@@ -73,4 +74,15 @@ void hak_node_bind(unsigned node, void *p, size_t bytes)
 		hak_count(binds, 1);
 	else
 		hak_count(bind_failures, 1);
+}
+
+void hak_node_topology(const struct hak_topology *topology)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; topology->this_machine && i < topology->nodes; i++)
+		n += topology->node[i].memory_bytes != 0;
+	/* memory may have come since the count was taken, or /sys was not there; it never falls:
+	 * heaps of other nodes than 0 would be left. relaxed: a thread that looks late is no worse */
+	if (n > node_count())
+		atomic_store_explicit(&hak_node_count, n, memory_order_relaxed);
 }

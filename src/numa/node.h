@@ -41,6 +41,11 @@ unsigned hak_node_here(void);
  * thread nor program has a policy of its own. Never fails: first touch remains. */
 void hak_node_bind(unsigned node, void *p, size_t bytes);
 
+struct hak_topology;
+
+/* The topology was published: called once, on the reclaimer's thread, with no lock held. */
+void hak_node_topology(const struct hak_topology *topology);
+
 enum hak_stage {
 	HAK_STAGE_OWN,	   /* 0    a slab of the heap with room */
 	HAK_STAGE_NEAR,	   /* 0.5  EMPTY granules of a SuperSlab the heap used last */

@@ -160,3 +160,30 @@ void hak_sys_name(void *addr, size_t bytes, const char *name)
 	    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (unsigned long)addr, bytes, name))
 		atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
+
+static bool seccomp_line(const char *line, void *arg)
+{
+	uint32_t *filters = arg, n = 0;
+	const char *s = line + strcspn(line, "0123456789");
+	bool mode = strncmp(line, "Seccomp:", 8) == 0, count = strncmp(line, "Seccomp_filters:", 16) == 0;
+	if (!mode && !count)
+		return false;
+	while (*s >= '0' && *s <= '9')
+		n = n * 10 + (uint32_t)(*s++ - '0');
+	/* kernels before 5.9 say only that there are some */
+	*filters = mode && n ? 1 : n;
+	return count;
+}
+
+uint32_t hak_sys_seccomp(void)
+{
+	uint32_t filters = HAK_SECCOMP_UNKNOWN;
+	(void)hak_sys_each_line("/proc/thread-self/status", seccomp_line, &filters);
+	return filters;
+}
+
+uint32_t hak_sys_seccomp_at_start(void)
+{
+	/* an error: a kernel without seccomp */
+	return prctl(PR_GET_SECCOMP) > 0 ? hak_sys_seccomp() : 0;
+}

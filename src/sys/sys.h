@@ -47,6 +47,15 @@ void hak_sys_close(int fd);
  * 1: it did; 0: it never did; -1: the file cannot be opened. A line over 8 KiB is dropped. */
 int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *arg), void *arg);
 
+/*
+ * The seccomp filters that the calling thread is under; 0: none. Read from /proc, since some
+ * filters that refuse to open files kill for a prctl that they do not know.
+ */
+#define HAK_SECCOMP_UNKNOWN UINT32_MAX
+uint32_t hak_sys_seccomp(void);
+/* The same in the constructor, where a prctl is safe and /proc is read only if there are some. */
+uint32_t hak_sys_seccomp_at_start(void);
+
 /* Names [addr, addr + bytes) in /proc/PID/maps, where the kernel can. Never fails. */
 void hak_sys_name(void *addr, size_t bytes, const char *name);
 

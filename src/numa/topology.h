@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The second library, libhakmem-topo.so, and the topology that it finds. It is loaded once,
+ * on the reclaimer's thread, off the program's path; until then, and where it cannot be
+ * loaded, all below is NULL and hakmem goes by what sysfs and getcpu say.
+ */
+#ifndef HAK_TOPOLOGY_H
+#define HAK_TOPOLOGY_H
+
+#include "base.h"
+#include "topo/topo.h"
+
+/* This machine, or the one that HAKMEM_TOPOLOGY describes. Immutable, never unmapped. */
+const struct hak_topology *hak_topology(void);
+
+/* The second library's functions; for the reclaimer's thread, with no lock held. */
+const struct hak_topo_ops *hak_topo(void);
+
+/* Where the topology is from, for statistics: "builtin" if nothing is loaded. */
+const char *hak_topology_source(void);
+
+/* In the constructor: keeps the option, and whether a seccomp filter is in force already. */
+void hak_topology_start(void);
+
+/*
+ * False: a seccomp filter is in force that was not there at the start, or nobody can tell.
+ * Then what malloc does not need is not tried: some filters kill instead of refusing.
+ */
+bool hak_topology_may_try(void);
+
+/* On the reclaimer's thread, no lock held: loads library and topology, once. */
+void hak_topology_load(void);
+
+/* fork waits for a load, a child of fork never sees half a one. */
+void hak_topology_fork_prepare(void);
+void hak_topology_fork_parent(void);
+void hak_topology_fork_child(void);
+void hak_topology_fork_raw(void);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* Is the second library loaded once, published whole, and never in the way of fork or exit? */
+#include "numa/topology.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <link.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "init.h"
+#include "numa/node.h"
+#include "options.h"
+#include "suite.h"
+#include "sys/sys.h"
+
+static unsigned delay_ms; /* of each mapping, once set */
+static _Atomic bool mapping; /* a load is in the middle */
+
+static void *slow_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	mapping = true;
+	usleep(delay_ms * 1000);
+	return mmap(addr, bytes, prot, flags, fd, offset);
+}
+
+static void use(const char *how)
+{
+	hak_option_strings[HAK_STR_topology] = how;
+	hak_topology_start();
+}
+
+static void *load(void *arg)
+{
+	hak_fork_check(); /* and so links init.c, whose constructor registers the handlers of fork */
+	hak_topology_load();
+	return arg;
+}
+
+/* As the reclaimer does: on a thread of its own. */
+static void load_elsewhere(void)
+{
+	pthread_t thread;
+	ck_assert(!pthread_create(&thread, NULL, load, NULL));
+	pthread_join(thread, NULL);
+}
+
+/* Returns when a load that takes delay_ms at least is in its middle. */
+static pthread_t begin_slow_load(unsigned ms)
+{
+	pthread_t thread;
+	delay_ms = ms;
+	hak_sys.mmap = slow_mmap;
+	ck_assert(!pthread_create(&thread, NULL, load, NULL));
+	while (!mapping)
+		usleep(1000);
+	return thread;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* The exit status of a child that returns what `check` does. */
+static int in_child(int (*check)(void))
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(check());
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int child_has_it(void)
+{
+	return hak_topology() != NULL;
+}
+
+static int child_loads_it(void)
+{
+	hak_topology_load();
+	return hak_topology() != NULL;
+}
+
+START_TEST(nothing_is_there_before_the_load)
+{
+	ck_assert_ptr_null(hak_topology());
+	ck_assert_ptr_null(hak_topo());
+	ck_assert_str_eq(hak_topology_source(), "builtin");
+}
+END_TEST
+
+START_TEST(a_load_publishes_this_machine_once)
+{
+	load_elsewhere();
+	const struct hak_topology *t = hak_topology();
+	ck_assert_ptr_nonnull(t);
+	ck_assert(t->this_machine);
+	ck_assert_uint_ge(t->nodes, 1);
+	ck_assert_uint_eq(hak_topo()->abi, HAK_TOPO_ABI);
+	ck_assert_str_ne(hak_topology_source(), "builtin");
+	load_elsewhere();
+	ck_assert_ptr_eq(hak_topology(), t);
+}
+END_TEST
+
+START_TEST(a_description_stands_in_for_the_machine)
+{
+	use("synthetic:numa:3 core:2 pu:1");
+	load_elsewhere();
+	if (hak_topo()->features & HAK_TOPO_HAS_HWLOC) {
+		ck_assert_str_eq(hak_topology_source(), "synthetic");
+		ck_assert_uint_eq(hak_topology()->nodes, 3);
+		ck_assert(!hak_topology()->this_machine);
+		ck_assert_uint_ne(hak_node_count, 3);
+	}
+}
+END_TEST
+
+START_TEST(a_description_that_is_none_leaves_this_machine)
+{
+	use("synthetic:nonsense:0 of:0");
+	load_elsewhere();
+	ck_assert(hak_topology()->this_machine);
+}
+END_TEST
+
+START_TEST(builtin_loads_nothing)
+{
+	use("builtin");
+	load_elsewhere();
+	ck_assert_ptr_null(hak_topo());
+	ck_assert_ptr_null(hak_topology());
+}
+END_TEST
+
+START_TEST(a_fork_waits_for_a_load_and_the_child_has_all_of_it)
+{
+	uint64_t start = now_ms();
+	pthread_t thread = begin_slow_load(300);
+	ck_assert_int_eq(in_child(child_has_it), 1);
+	ck_assert_uint_ge(now_ms() - start, 300);
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(a_load_that_takes_long_delays_a_fork_no_more_than_a_second)
+{
+	pthread_t thread = begin_slow_load(3000);
+	uint64_t start = now_ms();
+	/* and the child, where that load was cut off, leaves it */
+	ck_assert_int_eq(in_child(child_loads_it), 0);
+	ck_assert_uint_ge(now_ms() - start, 1000);
+	ck_assert_uint_lt(now_ms() - start, 2500);
+	pthread_join(thread, NULL);
+	ck_assert_ptr_nonnull(hak_topology());
+	/* the lock that fork did not get is the load's to give back */
+	start = now_ms();
+	ck_assert_int_eq(in_child(child_has_it), 1);
+	ck_assert_uint_lt(now_ms() - start, 900);
+}
+END_TEST
+
+START_TEST(a_child_of_a_fork_before_the_load_loads_it_itself)
+{
+	ck_assert_int_eq(in_child(child_loads_it), 1);
+	ck_assert_ptr_null(hak_topology());
+}
+END_TEST
+
+static pthread_t waiting;
+
+/* With the dynamic linker's lock held, as in a constructor. */
+static int fork_in_callback(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)info;
+	(void)size;
+	(void)arg;
+	ck_assert(!pthread_create(&waiting, NULL, load, NULL));
+	usleep(100000); /* the load has its own lock now and waits for the linker's */
+	uint64_t start = now_ms();
+	ck_assert_int_eq(in_child(child_has_it), 0);
+	ck_assert_uint_lt(now_ms() - start, 2500);
+	return 1;
+}
+
+START_TEST(a_fork_under_the_linkers_lock_is_no_deadlock)
+{
+	dl_iterate_phdr(fork_in_callback, NULL);
+	pthread_join(waiting, NULL);
+	ck_assert_ptr_nonnull(hak_topology());
+}
+END_TEST
+
+START_TEST(under_a_filter_that_came_late_nothing_is_loaded)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = { 1, &allow };
+	ck_assert(hak_topology_may_try());
+	ck_assert(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	ck_assert(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	ck_assert(!hak_topology_may_try());
+	load_elsewhere();
+	ck_assert_ptr_null(hak_topo());
+	/* a program that was started under it, as in a container */
+	hak_topology_start();
+	ck_assert(hak_topology_may_try());
+	load_elsewhere();
+	ck_assert_ptr_nonnull(hak_topology());
+}
+END_TEST
+
+/* A destructor runs after all handlers of exit, as libnuma's does. */
+static bool exit_must_find_it;
+__attribute__((destructor)) static void check_at_exit(void)
+{
+	if (exit_must_find_it && !hak_topology())
+		_exit(3);
+}
+
+START_TEST(exit_waits_for_a_load)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		exit_must_find_it = true;
+		begin_slow_load(300);
+		exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
+SUITE("topology", 30, CALM(nothing_is_there_before_the_load), CALM(a_load_publishes_this_machine_once),
+      CALM(a_description_stands_in_for_the_machine), CALM(a_description_that_is_none_leaves_this_machine),
+      CALM(builtin_loads_nothing), CALM(a_fork_waits_for_a_load_and_the_child_has_all_of_it),
+      CALM(a_load_that_takes_long_delays_a_fork_no_more_than_a_second),
+      CALM(a_child_of_a_fork_before_the_load_loads_it_itself), CALM(a_fork_under_the_linkers_lock_is_no_deadlock),
+      CALM(under_a_filter_that_came_late_nothing_is_loaded), CALM(exit_waits_for_a_load))
