@@ -8,6 +8,7 @@
 
 #include "heap.h"
 #include "meta.h"
+#include "numa/engine.h"
 #include "numa/huge.h"
 #include "numa/topology.h"
 #include "options.h"
@@ -78,6 +79,7 @@ static HAK_COLD void fork_raw(void)
 	hak_meta_fork_raw();
 	hak_heap_fork_raw(hak_heap_self);
 	hak_reclaim_forked(false);
+	hak_engine_forked(true);
 	hak_record_forked(false);
 }
 
@@ -180,6 +182,7 @@ static void fork_child(void)
 	hak_topology_fork_child();
 	hak_lock_reset(&init_lock);
 	hak_reclaim_forked(true);
+	hak_engine_forked(false);
 	hak_record_forked(true);
 }
 

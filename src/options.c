@@ -13,6 +13,7 @@
 struct number {
 	const char *name;
 	long min, max;
+	const char *unit;
 };
 
 long hak_option_values[HAK_OPTIONS] = {
@@ -25,7 +26,7 @@ long hak_option_values[HAK_OPTIONS] = {
 const char *hak_option_strings[HAK_STRINGS];
 
 static const struct number numbers[HAK_OPTIONS] = {
-#define OPT(name, def, min, max, unit, help) { #name, min, max },
+#define OPT(name, def, min, max, unit, help) { #name, min, max, unit },
 #define STR(name, help)
 #include "options.def"
 #undef OPT
@@ -64,6 +65,20 @@ static bool parse(const char *s, long *out)
 	}
 	*out = v;
 	return true;
+}
+
+/* The place of `s` among the words of a unit like "off|on", or a number. */
+static bool value_of(const char *s, const char *unit, long *out)
+{
+	size_t len = strlen(s);
+	*out = 0;
+	for (const char *word = unit; strchr(unit, '|') && *word; ++*out) {
+		size_t n = strcspn(word, "|");
+		if (n == len && strncmp(word, s, n) == 0)
+			return true;
+		word += n + (word[n] == '|');
+	}
+	return parse(s, out);
 }
 
 /* Levenshtein distance, bounded by the length of option names. */
@@ -132,7 +147,7 @@ static void read_one(const char *var)
 	for (int i = 0; i < HAK_OPTIONS; i++)
 		if (names(var, len, numbers[i].name)) {
 			long v;
-			if (parse(eq + 1, &v) && v >= numbers[i].min && v <= numbers[i].max)
+			if (value_of(eq + 1, numbers[i].unit, &v) && v >= numbers[i].min && v <= numbers[i].max)
 				hak_option_values[i] = v;
 			else
 				hak_warn("bad value, the default stays", var - strlen(PREFIX));

@@ -18,6 +18,7 @@
 
 #include "counters.h"
 #include "heap.h"
+#include "numa/engine.h"
 #include "numa/huge.h"
 #include "numa/node.h"
 #include "numa/topology.h"
@@ -50,27 +51,88 @@ void hak_reclaim_note(size_t bytes)
 	}
 }
 
-/* Gives [granule, granule + 32-bit mask) runs back; the bits are ours. */
-static void give_back(struct hak_arena *a, uint32_t super, uint32_t mask)
+/* ---- batches ---------------------------------------------------------------------- */
+
+/*
+ * What was taken out of the pool and goes to the engine in one go; under the reclaimer's lock.
+ * Neighbours are one range. While a batch is on its way its memory is nobody's, so it is bounded:
+ * 64 MiB of small pages take some 3 ms (doc/reclaim-study.md), of huge ones a tenth of that.
+ */
+#define BATCH_PIECES 256u
+#define BATCH_BYTES ((size_t)64 << 20)
+
+struct piece {
+	struct hak_arena *arena;
+	uint32_t super, mask; /* granules in a row */
+	uint32_t range;
+};
+
+static struct piece pieces[BATCH_PIECES];
+static struct hak_engine_range ranges[BATCH_PIECES];
+static uint32_t piece_count, range_count;
+static size_t batch_bytes;
+
+static void put_back(const struct piece *piece, bool ok)
+{
+	struct hak_arena *a = piece->arena;
+	uint32_t n = (uint32_t)__builtin_popcount(piece->mask);
+	/* release POOL: the pages are gone before the granules are UNUSED */
+	atomic_fetch_or_explicit(&a->super[piece->super], ok ? HAK_WORD(0, piece->mask) : HAK_WORD(piece->mask, 0),
+				 memory_order_release);
+	/* relaxed: a hint */
+	atomic_fetch_add_explicit(&a->available, (int32_t)n, memory_order_relaxed);
+	if (ok)
+		hak_count(released, n * HAK_GRANULE);
+}
+
+/* All of a batch is of one kind of arena and, for slabs, of one node. */
+static void flush_batch(void)
+{
+	if (!piece_count)
+		return;
+	const struct hak_arena *a = pieces[0].arena;
+	bool spans = a->kind == HAK_ARENA_SPANS;
+	hak_engine_run(spans ? HAK_ENGINE_NO_NODE : a->node, MADV_DONTNEED, ranges, range_count);
+	/* the words of span arenas change under the huge lock */
+	if (spans)
+		hak_lock(&hak_huge_lock);
+	for (uint32_t i = 0; i < piece_count; i++)
+		put_back(&pieces[i], ranges[pieces[i].range].done);
+	if (spans)
+		hak_unlock(&hak_huge_lock);
+	piece_count = range_count = 0;
+	batch_bytes = 0;
+}
+
+/* Adds the mask's granules, which are ours, to the batch, row by row. There is room. */
+static void add_to_batch(struct hak_arena *a, uint32_t super, uint32_t mask)
 {
 	while (mask) {
 		uint32_t at = (uint32_t)__builtin_ctz(mask);
 		uint32_t n = ~(mask >> at) ? (uint32_t)__builtin_ctz(~(mask >> at)) : 32;
-		uint32_t run = (n == 32 ? UINT32_MAX : (1u << n) - 1) << at;
+		uint32_t row = (n == 32 ? UINT32_MAX : (1u << n) - 1) << at;
 		char *p = a->base + ((size_t)super * 32 + at) * HAK_GRANULE;
-		size_t bytes = (size_t)n * HAK_GRANULE;
-		bool ok = hak_sys.madvise(p, bytes, MADV_DONTNEED) == 0;
-		/* release POOL: the pages are gone before the granules are UNUSED */
-		atomic_fetch_or_explicit(&a->super[super], ok ? HAK_WORD(0, run) : HAK_WORD(run, 0),
-					 memory_order_release);
-		atomic_fetch_add_explicit(&a->available, (int32_t)n, memory_order_relaxed);
-		if (ok)
-			hak_count(released, bytes);
-		mask &= ~run;
+		struct hak_engine_range *last = range_count ? &ranges[range_count - 1] : NULL;
+		if (last && last->addr + last->bytes == p)
+			last->bytes += n * HAK_GRANULE;
+		else
+			ranges[range_count++] = (struct hak_engine_range){ p, n * HAK_GRANULE, false };
+		pieces[piece_count++] = (struct piece){ a, super, row, range_count - 1 };
+		batch_bytes += n * HAK_GRANULE;
+		mask &= ~row;
 	}
 }
 
-/* One SuperSlab: what was EMPTY at the last look and still is, or (now) all that is. */
+static bool batch_is_full(void)
+{
+	/* a SuperSlab has 16 rows at most */
+	return piece_count + HAK_SUPER_GRANULES / 2 > BATCH_PIECES || batch_bytes >= BATCH_BYTES;
+}
+
+/* ---- choosing --------------------------------------------------------------------- */
+
+/* Takes what was EMPTY at the last look and still is, or (now) all that is, out of one SuperSlab.
+ * True: something of it may become due later. */
 static bool visit_super(struct hak_arena *a, uint32_t super, bool now)
 {
 	/* relaxed: the CAS decides */
@@ -93,32 +155,47 @@ static bool visit_super(struct hak_arena *a, uint32_t super, bool now)
 		return true;
 	atomic_fetch_sub_explicit(&a->available, __builtin_popcount(take), memory_order_relaxed);
 	a->seen[super] = 0;
-	give_back(a, super, take);
+	add_to_batch(a, super, take);
 	return true;
 }
 
-struct pass {
-	bool now, busy;
-};
-
-static void visit_arena(struct hak_arena *a, void *arg)
+static bool visit_arena(struct hak_arena *a, bool now)
 {
-	struct pass *pass = arg;
+	bool busy = false, spans = a->kind == HAK_ARENA_SPANS;
 	uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
 	uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
 	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
 		if (s >= end && s < start)
 			continue;
-		if (a->kind == HAK_ARENA_SPANS) {
-			/* its words change under the huge lock, which is held for the length
-			 * of one madvise at most */
+		if (spans)
 			hak_lock(&hak_huge_lock);
-			pass->busy |= visit_super(a, s, pass->now);
+		busy |= visit_super(a, s, now);
+		if (spans)
 			hak_unlock(&hak_huge_lock);
-		} else {
-			pass->busy |= visit_super(a, s, pass->now);
-		}
+		if (batch_is_full())
+			flush_batch();
 	}
+	return busy;
+}
+
+/* Node after node, then the span arenas, which belong to none. */
+static bool visit_arenas(bool now)
+{
+	bool busy = false;
+	struct hak_arena *a;
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		/* acquire ARENAS: the newest arena's fields */
+		for (a = atomic_load_explicit(&hak_nodes[i].arenas, memory_order_acquire); a; a = a->next)
+			busy |= visit_arena(a, now);
+		flush_batch();
+	}
+	hak_lock(&hak_huge_lock);
+	a = hak_span_arenas;
+	hak_unlock(&hak_huge_lock);
+	for (; a; a = a->next)
+		busy |= visit_arena(a, now);
+	flush_batch();
+	return busy;
 }
 
 /* Parked heaps give up all they cache; live ones the EMPTY slabs they do not use. */
@@ -144,11 +221,9 @@ static void visit_heaps(bool now)
 /* True: something may become due later. */
 static bool pass_locked(bool now)
 {
-	struct pass pass = { .now = now };
 	atomic_store_explicit(&noted, 0, memory_order_relaxed);
 	visit_heaps(now);
-	hak_arena_each(visit_arena, &pass);
-	return pass.busy;
+	return visit_arenas(now);
 }
 
 size_t hak_reclaim_all(void)
@@ -166,6 +241,7 @@ static void *reclaimer(void *arg)
 	(void)arg;
 	pthread_setname_np(pthread_self(), "hakmem-reclaim");
 	hak_topology_load();
+	hak_engine_prepare();
 	for (uint32_t idle = 0;; idle = busy ? 0 : idle + 1) {
 		long tick = hak_option_get(HAK_OPT_decay_ms) / 2;
 		struct timespec ts = { tick / 1000, tick % 1000 * 1000000 };
@@ -175,6 +251,7 @@ static void *reclaimer(void *arg)
 		if (idle > QUIET_PASSES + 1 && !atomic_load_explicit(&noted, memory_order_relaxed))
 			syscall(SYS_futex, &wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 		nanosleep(&ts, NULL);
+		hak_engine_prepare();
 		hak_lock(&hak_reclaim_lock);
 		busy = pass_locked(false);
 		hak_unlock(&hak_reclaim_lock);

@@ -16,6 +16,7 @@
 #include "hakmem/hakmem.h"
 #include "heap.h"
 #include "init.h"
+#include "numa/engine.h"
 #include "numa/node.h"
 #include "numa/topology.h"
 #include "options.h"
@@ -162,11 +163,6 @@ static const char *engine_bind(void)
 	return hak_counted(binds) ? "bind" : "first-touch";
 }
 
-static const char *engine_reclaim(void)
-{
-	return hak_option_get(HAK_OPT_reclaim) ? "loop" : "off";
-}
-
 /* ---- text ------------------------------------------------------------------------ */
 
 struct out {
@@ -279,7 +275,7 @@ void hak_stats_table(hakmem_write_fn *write, void *arg)
 	put(&o, "\nengines: placement ");
 	put(&o, engine_bind());
 	put(&o, ", reclaim ");
-	put(&o, engine_reclaim());
+	put(&o, hak_engine_name());
 	put(&o, ", topology ");
 	put(&o, hak_topology_source());
 	put(&o, "\n");
@@ -411,7 +407,7 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	key(&o, "engines");
 	put(&o, "{");
 	text_field(&o, "placement", engine_bind());
-	text_field(&o, "reclaim", engine_reclaim());
+	text_field(&o, "reclaim", hak_engine_name());
 	text_field(&o, "topology", hak_topology_source());
 	text_field(&o, "guard", "none");
 	field(&o, "binds", s.c.binds);

@@ -10,6 +10,7 @@ core_tests = \
 	%D%/test_huge \
 	%D%/test_options \
 	%D%/test_pool \
+	%D%/test_reclaim \
 	%D%/test_route \
 	%D%/test_slab \
 	%D%/test_stats \

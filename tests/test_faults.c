@@ -105,6 +105,21 @@ static int f_madvise(void *addr, size_t bytes, int advice)
 	return due() ? refuse(target % 2 ? EAGAIN : EINVAL) : real.madvise(addr, bytes, advice);
 }
 
+static ssize_t f_madvise_vector(const struct iovec *ranges, size_t count, int advice)
+{
+	return due() ? refuse(target % 2 ? EPERM : EINVAL) : real.madvise_vector(ranges, count, advice);
+}
+
+static int f_getaffinity(size_t bytes, void *mask)
+{
+	return due() ? refuse(EINVAL) : real.getaffinity(bytes, mask);
+}
+
+static int f_setaffinity(size_t bytes, const void *mask)
+{
+	return due() ? refuse(EINVAL) : real.setaffinity(bytes, mask);
+}
+
 /* The second node does not exist, so the kernel is not asked. */
 static long f_mbind(void *addr, size_t bytes, int how, const unsigned long *nodes, unsigned long maxnode,
 		    unsigned flags)
@@ -164,7 +179,8 @@ __attribute__((constructor(101))) static void install(void)
 	target = strtoull(n, NULL, 10);
 	hak_sys = (struct hak_sys){
 		.mmap = f_mmap, .munmap = f_munmap, .mremap = f_mremap, .mprotect = f_mprotect,
-		.madvise = f_madvise, .mbind = f_mbind, .get_mempolicy = f_get_mempolicy,
+		.madvise = f_madvise, .madvise_vector = f_madvise_vector,
+		.getaffinity = f_getaffinity, .setaffinity = f_setaffinity, .mbind = f_mbind, .get_mempolicy = f_get_mempolicy,
 		.getcpu = f_getcpu, .read_file = f_read_file, .thread_start = f_thread_start,
 	};
 	alarm(HANG_SECONDS);

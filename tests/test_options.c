@@ -207,6 +207,24 @@ START_TEST(an_empty_string_is_none)
 }
 END_TEST
 
+START_TEST(words_stand_for_numbers)
+{
+	static const char *const words[] = { "off", "auto", "uring", "vector", "loop" };
+	for (long i = 0; i < 5; i++) {
+		read_one(var("reclaim", words[i]));
+		EXPECT(!*said && hak_option_values[HAK_OPT_reclaim] == i, "%s: %ld", words[i],
+		       hak_option_values[HAK_OPT_reclaim]);
+	}
+	hak_option_values[HAK_OPT_reclaim] = 1;
+	static const char *const bad[] = { "aut", "autos", "AUTO", "auto|uring", "|", "off|auto|uring|vector|loop" };
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		read_one(var("reclaim", bad[i]));
+		EXPECT(lines() == 1, "%s: %s", bad[i], said);
+		expect_defaults(bad[i]);
+	}
+}
+END_TEST
+
 SUITE("options", 20,
       CALM(without_variables_every_option_has_its_default_within_its_limits),
       CALM(every_option_takes_its_least_and_its_greatest_value),
@@ -215,4 +233,4 @@ SUITE("options", 20,
       CALM(an_unknown_name_warns_once_and_names_the_nearest),
       CALM(strange_names_do_no_harm),
       CALM(many_variables_are_read_each_by_itself),
-      CALM(an_empty_string_is_none))
+      CALM(an_empty_string_is_none), CALM(words_stand_for_numbers))

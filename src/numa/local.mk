@@ -4,4 +4,5 @@ libhakmem_core_la_SOURCES += \
 	%D%/node.c %D%/node.h \
 	%D%/pool.c \
 	%D%/huge.c %D%/huge.h \
+	%D%/engine.c %D%/engine.h \
 	%D%/topology.c %D%/topology.h

@@ -15,6 +15,8 @@
  *   exit     waits as long at most, and lets no load begin: exit runs libnuma's destructor,
  *            which frees what a load would be reading.
  *
+ * Looks at the list of loaded libraries, and opening the ring, take the same lock (engine.c).
+ *
  * Neither can wait for ever, and nothing else waits for this lock. It is the one lock whose
  * holder allocates: its rank is fork's, below all that an allocation takes.
  */
@@ -168,6 +170,16 @@ void hak_topology_load(void)
 	hak_unlock(&load_lock);
 	if (first && hak_topology())
 		hak_node_topology(hak_topology());
+}
+
+bool hak_topology_enter(void)
+{
+	return hak_trylock(&load_lock);
+}
+
+void hak_topology_leave(void)
+{
+	hak_unlock(&load_lock);
 }
 
 /* ---- fork -------------------------------------------------------------------------- */

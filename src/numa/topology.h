@@ -31,6 +31,13 @@ bool hak_topology_may_try(void);
 /* On the reclaimer's thread, no lock held: loads library and topology, once. */
 void hak_topology_load(void);
 
+/*
+ * For other work of the reclaimer's thread that takes the dynamic linker's lock or allocates: fork
+ * and exit are excluded in between. False: one of them is under way. No lock held.
+ */
+bool hak_topology_enter(void);
+void hak_topology_leave(void);
+
 /* fork waits for a load, a child of fork never sees half a one. */
 void hak_topology_fork_prepare(void);
 void hak_topology_fork_parent(void);

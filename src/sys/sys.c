@@ -18,12 +18,43 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
+#ifndef PIDFD_SELF_THREAD
+#define PIDFD_SELF_THREAD (-10000)
+#endif
+
 #define LINE_BYTES 8192
 #define REAPER_STACK ((size_t)128 << 10)
 
 static void *sys_mremap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to)
 {
 	return mremap(addr, old_bytes, new_bytes, flags, to);
+}
+
+/* A process names itself by a descriptor, or by this number from Linux 6.14 on. A descriptor is not
+ * kept: programs close what they do not know. */
+static ssize_t sys_madvise_vector(const struct iovec *ranges, size_t count, int advice)
+{
+	ssize_t n = syscall(SYS_process_madvise, PIDFD_SELF_THREAD, ranges, count, advice, 0);
+	if (n >= 0 || errno != EBADF)
+		return n;
+	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (fd < 0)
+		return -1;
+	n = syscall(SYS_process_madvise, fd, ranges, count, advice, 0);
+	int err = errno;
+	hak_sys_close(fd);
+	errno = err;
+	return n;
+}
+
+static int sys_getaffinity(size_t bytes, void *mask)
+{
+	return sched_getaffinity(0, bytes, mask);
+}
+
+static int sys_setaffinity(size_t bytes, const void *mask)
+{
+	return sched_setaffinity(0, bytes, mask);
 }
 
 /* libnuma's mbind would do the same, but libnuma allocates in its constructor. */
@@ -139,6 +170,9 @@ struct hak_sys hak_sys = {
 	.mremap = sys_mremap,
 	.mprotect = mprotect,
 	.madvise = madvise,
+	.madvise_vector = sys_madvise_vector,
+	.getaffinity = sys_getaffinity,
+	.setaffinity = sys_setaffinity,
 	.mbind = sys_mbind,
 	.get_mempolicy = sys_get_mempolicy,
 	.getcpu = sys_getcpu,

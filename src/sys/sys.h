@@ -12,12 +12,19 @@
 #include "base.h"
 #include <sys/types.h>
 
+struct iovec;
+
 struct hak_sys {
 	void *(*mmap)(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset);
 	int (*munmap)(void *addr, size_t bytes);
 	void *(*mremap)(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to);
 	int (*mprotect)(void *addr, size_t bytes, int prot);
 	int (*madvise)(void *addr, size_t bytes, int advice);
+	/* Many ranges of this process in one call. Bytes advised, from the first range on; -1 and errno. */
+	ssize_t (*madvise_vector)(const struct iovec *ranges, size_t count, int advice);
+	/* Of the calling thread. 0, or -1 and errno. */
+	int (*getaffinity)(size_t bytes, void *mask);
+	int (*setaffinity)(size_t bytes, const void *mask);
 	long (*mbind)(void *addr, size_t bytes, int mode, const unsigned long *nodes,
 		      unsigned long maxnode, unsigned flags);
 	long (*get_mempolicy)(int *mode, unsigned long *nodes, unsigned long maxnode, void *addr,

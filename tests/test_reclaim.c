@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+/* Does every engine give memory back alike, whatever the program does around it? */
+#include "reclaim.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <link.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "counters.h"
+#include "fast.h"
+#include "front.h"
+#include "init.h"
+#include "numa/engine.h"
+#include "numa/topology.h"
+#include "options.h"
+#include "suite.h"
+#include "sys/sys.h"
+
+#define RANGES 100u
+#define BYTES ((size_t)64 << 10)
+#define MIB ((size_t)1 << 20)
+
+static struct hak_engine_range ranges[RANGES];
+static char *region;
+
+/* Ranges with gaps between, all of them touched. */
+static void fill(size_t bytes)
+{
+	size_t all = 2 * RANGES * bytes;
+	if (region)
+		munmap(region, all);
+	region = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT(region != MAP_FAILED, "no memory"); /* ck_assert writes to a pipe that some tests close */
+	for (unsigned i = 0; i < RANGES; i++)
+		ranges[i] = (struct hak_engine_range){ region + 2 * i * bytes, bytes, false };
+	for (size_t at = 0; at < all; at += HAK_PAGE)
+		region[at] = 1;
+}
+
+static bool is_back(unsigned i)
+{
+	for (size_t at = 0; at < ranges[i].bytes; at += HAK_PAGE)
+		if (ranges[i].addr[at])
+			return false;
+	return true;
+}
+
+static void check_gaps(void)
+{
+	for (unsigned i = 0; i < RANGES; i++)
+		for (size_t at = 0; at < BYTES; at += HAK_PAGE)
+			EXPECT(region[(2 * i + 1) * BYTES + at] == 1, "the gap after range %u is gone", i);
+}
+
+/* On a thread of its own, as the reclaimer: the test's body. */
+static void *as_reclaimer(void *body)
+{
+	void (*run)(void);
+	memcpy(&run, &body, sizeof run);
+	hak_fork_check(); /* links init.c */
+	hak_topology_load();
+	hak_engine_prepare();
+	run();
+	return NULL;
+}
+
+static void on_reclaimer(enum hak_reclaim_option how, void (*run)(void))
+{
+	pthread_t thread;
+	void *body;
+	memcpy(&body, &run, sizeof body);
+	hak_option_values[HAK_OPT_reclaim] = how;
+	ck_assert(!pthread_create(&thread, NULL, as_reclaimer, body));
+	pthread_join(thread, NULL);
+}
+
+static void release_all(void)
+{
+	fill(BYTES);
+	hak_engine_run(HAK_ENGINE_NO_NODE, MADV_DONTNEED, ranges, RANGES);
+	for (unsigned i = 0; i < RANGES; i++)
+		EXPECT(ranges[i].done && is_back(i), "range %u is still there", i);
+	check_gaps();
+}
+
+static bool kernel_has_vectors(void)
+{
+	struct iovec v = { mmap(NULL, HAK_PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), HAK_PAGE };
+	return hak_sys.madvise_vector(&v, 1, MADV_DONTNEED) == (ssize_t)HAK_PAGE;
+}
+
+static bool kernel_has_rings(void)
+{
+	struct hak_ring *ring;
+	const struct hak_topo_ops *topo = hak_topo();
+	return topo && topo->ring && topo->ring->create(1, &ring) == 0 && topo->ring->destroy(ring) == 0;
+}
+
+/* One locked page, which the kernel refuses to drop, in one range. */
+static void release_all_but_one(void)
+{
+	const unsigned locked = 37;
+	fill(BYTES);
+	if (mlock(ranges[locked].addr, HAK_PAGE))
+		return;
+	hak_engine_run(HAK_ENGINE_NO_NODE, MADV_DONTNEED, ranges, RANGES);
+	for (unsigned i = 0; i < RANGES; i++)
+		if (i != locked)
+			EXPECT(ranges[i].done && is_back(i), "range %u is still there", i);
+	ck_assert(!ranges[locked].done);
+	ck_assert_int_eq(ranges[locked].addr[0], 1);
+	check_gaps();
+}
+
+START_TEST(every_engine_gives_the_same_result)
+{
+	for (int how = HAK_RECLAIM_AUTO; how <= HAK_RECLAIM_LOOP; how++) {
+		on_reclaimer(how, release_all);
+		on_reclaimer(how, release_all_but_one);
+	}
+	ck_assert_uint_gt(hak_counted(refused_ranges), 0);
+}
+END_TEST
+
+static void count_loop(void)
+{
+	release_all();
+	ck_assert_uint_eq(hak_counted(loop_ranges), RANGES);
+	ck_assert_uint_eq(hak_counted(ring_ranges) + hak_counted(vector_ranges), 0);
+	ck_assert_str_eq(hak_engine_name(), "loop");
+}
+
+static void count_vector(void)
+{
+	bool has = kernel_has_vectors();
+	release_all();
+	ck_assert_uint_eq(hak_counted(vector_ranges), has ? RANGES : 0);
+	ck_assert_uint_eq(hak_counted(loop_ranges), has ? 0 : RANGES);
+	ck_assert_str_eq(hak_engine_name(), has ? "vector" : "loop");
+}
+
+static void count_ring(void)
+{
+	bool has = kernel_has_rings();
+	release_all();
+	if (has) {
+		ck_assert_uint_eq(hak_counted(ring_ranges), RANGES);
+		ck_assert_str_eq(hak_engine_name(), "ring");
+	}
+	ck_assert_uint_eq(hak_counted(ring_ranges) + hak_counted(vector_ranges) + hak_counted(loop_ranges), RANGES);
+}
+
+START_TEST(the_loop_is_used_when_asked_for)
+{
+	on_reclaimer(HAK_RECLAIM_LOOP, count_loop);
+}
+END_TEST
+
+START_TEST(vectors_are_used_when_asked_for)
+{
+	on_reclaimer(HAK_RECLAIM_VECTOR, count_vector);
+}
+END_TEST
+
+START_TEST(vectors_come_first_by_default)
+{
+	if (hak_sys_seccomp() == 0 && kernel_has_vectors())
+		on_reclaimer(HAK_RECLAIM_AUTO, count_vector);
+}
+END_TEST
+
+START_TEST(the_ring_is_used_when_asked_for)
+{
+	on_reclaimer(HAK_RECLAIM_URING, count_ring);
+}
+END_TEST
+
+static void close_everything(void)
+{
+	bool ring = kernel_has_rings();
+	release_all();
+	syscall(SYS_close_range, 3, ~0u, 0);
+	for (int i = 0; i < 20; i++) {
+		release_all();
+		hak_engine_prepare();
+		syscall(SYS_close_range, 3, ~0u, 0);
+	}
+	/* a descriptor of the program's own in the ring's place is left alone */
+	hak_engine_prepare();
+	syscall(SYS_close_range, 3, ~0u, 0);
+	int fd[8];
+	for (int i = 0; i < 8; i++)
+		EXPECT((fd[i] = open("/dev/null", O_RDWR)) >= 3, "no descriptor");
+	for (int i = 0; i < 3; i++) {
+		release_all();
+		hak_engine_prepare();
+	}
+	for (int i = 0; i < 8; i++)
+		EXPECT(write(fd[i], "x", 1) == 1, "the program's descriptor was closed");
+	EXPECT(!ring || hak_option_get(HAK_OPT_reclaim) != HAK_RECLAIM_URING || hak_counted(ring_ranges) >= RANGES,
+	       "no ring was used");
+}
+
+START_TEST(a_program_that_closes_all_descriptors_loses_nothing)
+{
+	int status;
+	for (int how = HAK_RECLAIM_AUTO; how <= HAK_RECLAIM_VECTOR; how++) {
+		pid_t pid = fork(); /* so that Check keeps its pipe */
+		if (pid == 0) {
+			on_reclaimer(how, close_everything);
+			_exit(0);
+		}
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert_int_eq(status, 0);
+	}
+}
+END_TEST
+
+/* io_urings among the descriptors of this process. */
+static int ring_descriptors(void)
+{
+	int n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		char path[300], target[64];
+		snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
+		ssize_t len = readlink(path, target, sizeof target - 1);
+		n += len > 0 && (target[len] = 0, strstr(target, "io_uring") != NULL);
+	}
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+static void fork_with_a_ring(void)
+{
+	int status;
+	release_all();
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (ring_descriptors())
+			_exit(2);
+		/* the child's own reclaimer has a ring of its own */
+		uint64_t before = hak_counted(ring_ranges);
+		on_reclaimer(HAK_RECLAIM_URING, release_all);
+		_exit(kernel_has_rings() && hak_counted(ring_ranges) != before + RANGES ? 3 : 0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	release_all();
+	ck_assert(!kernel_has_rings() || hak_counted(ring_ranges) == 2 * RANGES);
+}
+
+START_TEST(a_child_of_fork_never_meets_its_parents_ring)
+{
+	on_reclaimer(HAK_RECLAIM_URING, fork_with_a_ring);
+}
+END_TEST
+
+/* ---- who must see the calls ---- */
+
+static unsigned hooked;
+static int hook(void *addr, size_t bytes, int advice)
+{
+	hooked++;
+	return madvise(addr, bytes, advice);
+}
+
+START_TEST(a_hook_on_madvise_sees_every_call)
+{
+	hak_sys.madvise = hook;
+	for (int how = HAK_RECLAIM_AUTO; how <= HAK_RECLAIM_LOOP; how++) {
+		hooked = 0;
+		on_reclaimer(how, release_all);
+		ck_assert_uint_ge(hooked, RANGES);
+	}
+}
+END_TEST
+
+static int first_library(struct dl_phdr_info *info, size_t size, void *path)
+{
+	(void)size;
+	if (!strstr(info->dlpi_name, "/libm.so") && !strstr(info->dlpi_name, "/libcheck"))
+		return 0;
+	strcpy(path, info->dlpi_name);
+	return 1;
+}
+
+static void load_a_library_of_rdma(void)
+{
+	char from[4096] = "", folder[] = "/tmp/hakmem-rdma-XXXXXX", to[64];
+	struct stat st;
+	uint64_t before;
+	ck_assert(kernel_has_vectors() == (strcmp(hak_engine_name(), "loop") != 0));
+	ck_assert(dl_iterate_phdr(first_library, from));
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(to, sizeof to, "%s/libibverbs.so.1", folder);
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT, 0700);
+	ck_assert(in >= 0 && out >= 0 && !fstat(in, &st));
+	ck_assert_int_eq(sendfile(out, in, NULL, (size_t)st.st_size), st.st_size);
+	close(out);
+	void *library = dlopen(to, RTLD_NOW);
+	unlink(to);
+	rmdir(folder);
+	ck_assert_ptr_nonnull(library);
+	hak_engine_prepare();
+	before = hak_counted(loop_ranges);
+	release_all();
+	ck_assert_uint_eq(hak_counted(loop_ranges), before + RANGES);
+	ck_assert_str_eq(hak_engine_name(), "loop");
+}
+
+START_TEST(an_rdma_library_that_comes_late_gets_the_loop)
+{
+	on_reclaimer(HAK_RECLAIM_VECTOR, load_a_library_of_rdma);
+}
+END_TEST
+
+static void under_a_filter(void)
+{
+	/* kills for both calls that it does not know */
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_madvise, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
+		BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	release_all();
+	ck_assert(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	ck_assert(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	hak_engine_prepare();
+	release_all();
+	ck_assert_str_eq(hak_engine_name(), "loop");
+}
+
+START_TEST(a_filter_that_kills_is_not_met)
+{
+	on_reclaimer(HAK_RECLAIM_AUTO, under_a_filter);
+}
+END_TEST
+
+static void without_descriptors(void)
+{
+	const struct rlimit none = { 3, 3 };
+	EXPECT(!setrlimit(RLIMIT_NOFILE, &none), "no limit");
+	hak_engine_prepare();
+	release_all();
+}
+
+START_TEST(without_descriptors_memory_goes_back_as_well)
+{
+	int status;
+	for (int how = HAK_RECLAIM_AUTO; how <= HAK_RECLAIM_VECTOR; how++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			const struct rlimit none = { 3, 3 };
+			setrlimit(RLIMIT_NOFILE, &none);
+			on_reclaimer(how, without_descriptors);
+			_exit(0);
+		}
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert_int_eq(status, 0);
+	}
+}
+END_TEST
+
+/* ---- batches ---- */
+
+START_TEST(neighbours_go_back_as_one_range)
+{
+	enum { BLOCKS = 12 };
+	void *block[BLOCKS];
+	hak_reclaim_all();
+	for (int i = 0; i < BLOCKS; i++) {
+		block[i] = hak_malloc(4 * MIB);
+		memset(block[i], 1, 4 * MIB);
+	}
+	for (int i = 0; i < BLOCKS; i++)
+		hak_free(block[i]);
+	uint64_t before = hak_counted(loop_ranges);
+	/* whole SuperSlabs go; the last may reach beyond what was touched */
+	ck_assert_uint_ge(hak_reclaim_all(), BLOCKS * 4 * MIB);
+	ck_assert_uint_le(hak_counted(loop_ranges) - before, 3);
+}
+END_TEST
+
+START_TEST(what_is_refused_stays_free_and_is_used_again)
+{
+	void *p = hak_malloc(4 * MIB);
+	memset(p, 7, 4 * MIB);
+	if (mlock(p, HAK_PAGE) == 0) {
+		uint64_t before = hak_counted(refused_ranges);
+		hak_free(p);
+		hak_reclaim_all();
+		ck_assert_uint_gt(hak_counted(refused_ranges), before);
+		char *q = hak_calloc(1, 4 * MIB);
+		ck_assert_ptr_eq(q, p);
+		for (size_t i = 0; i < 4 * MIB; i += 512)
+			EXPECT(q[i] == 0, "byte %zu is not zero", i);
+		hak_free(q);
+	}
+}
+END_TEST
+
+SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_used_when_asked_for),
+      CALM(vectors_are_used_when_asked_for), CALM(vectors_come_first_by_default),
+      CALM(the_ring_is_used_when_asked_for), CALM(a_program_that_closes_all_descriptors_loses_nothing),
+      CALM(a_child_of_fork_never_meets_its_parents_ring), CALM(a_hook_on_madvise_sees_every_call),
+      CALM(an_rdma_library_that_comes_late_gets_the_loop), CALM(a_filter_that_kills_is_not_met),
+      CALM(without_descriptors_memory_goes_back_as_well), CALM(neighbours_go_back_as_one_range),
+      CALM(what_is_refused_stays_free_and_is_used_again))
