@@ -37,6 +37,15 @@ check-core: $(CORE_TESTS)
 
 # Scripts test the shipped shape: each gets the library as its argument.
 script_tests = %D%/exports.sh %D%/needed.sh
+if BUILD_TOOLS
+script_tests += %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
+check_PROGRAMS += %D%/tools/target %D%/tools/target_static
+endif
+%C%_tools_target_LDADD = -lpthread
+%C%_tools_target_static_SOURCES = %D%/tools/target.c
+%C%_tools_target_static_LDADD = libhakmem.la -lpthread -ldl
+%C%_tools_target_static_LDFLAGS = -static
+EXTRA_DIST += %D%/tools/lib.sh
 TESTS += $(script_tests)
 dist_check_SCRIPTS += $(script_tests)
 # Longer ones and those that install programs are steps of ./quickstart test.
