@@ -48,11 +48,17 @@ endif
 EXTRA_DIST += %D%/tools/lib.sh
 TESTS += $(script_tests)
 dist_check_SCRIPTS += $(script_tests)
+# Counts of instructions, in the build that their tables are of.
+counting_tests = %D%/instructions.sh %D%/entry_points.sh
+if COUNT_INSTRUCTIONS
+TESTS += $(counting_tests)
+endif
+EXTRA_DIST += $(counting_tests) %D%/instructions.txt %D%/pair.c %D%/entry_points.txt %D%/entry_points.c
 # Longer ones and those that install programs are steps of ./quickstart test.
 EXTRA_DIST += %D%/crimes.c %D%/crimes.sh %D%/preload_threads.c %D%/preload_threads.sh \
 	%D%/foreign.c %D%/foreign.sh %D%/threads_end.c %D%/threads_end.sh %D%/limits.c %D%/limits.sh %D%/programs %D%/numa %D%/topologies
 EXTRA_DIST += %D%/libc_trap.c %D%/preload.sh
-EXTRA_DIST += %D%/exports.txt %D%/instructions.sh %D%/instructions.txt %D%/fastpath.sh %D%/pair.c
+EXTRA_DIST += %D%/exports.txt %D%/fastpath.sh
 
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL) $(srcdir)/%D%/with-library
