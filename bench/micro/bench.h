@@ -47,7 +47,7 @@
 
 struct bench_text {
 	size_t used;
-	char at[8192];
+	char at[16384];
 };
 
 static void bench_put(int fd, const char *text, size_t length)
@@ -136,6 +136,19 @@ static inline uint32_t bench_below(struct bench_rng *rng, uint64_t below)
 static inline uint32_t bench_size(struct bench_rng *rng, uint64_t min, uint64_t max)
 {
 	return (uint32_t)min + bench_below(rng, max - min + 1);
+}
+
+/* Every octave from min to max is equally likely, and every size within it. No libm. */
+BENCH_UNUSED static uint32_t bench_size_log(struct bench_rng *rng, uint64_t min, uint64_t max)
+{
+	uint32_t octaves = 0;
+	uint64_t low, high;
+
+	while (min << (octaves + 1) <= max)
+		octaves++;
+	low = min << bench_below(rng, octaves + (min << octaves < max));
+	high = 2 * low - 1 < max ? 2 * low - 1 : max;
+	return bench_size(rng, low, high);
 }
 
 /* ---- arguments ------------------------------------------------------------------------------ */
@@ -444,6 +457,9 @@ struct bench_figure {
 	double value;
 };
 
+/* More of the report than numbers: `,"key":...` as it stands, or NULL. */
+static const char *bench_extra;
+
 /* Whose malloc this was: a preload that ld.so ignored must not pass for the real thing. */
 static const char *bench_malloc_from(void)
 {
@@ -478,6 +494,8 @@ BENCH_UNUSED static void bench_report(const char *name, uint64_t ops, struct ben
 		  bench_cpu(&self), self.ru_maxrss, self.ru_minflt, self.ru_majflt);
 	for (int i = 0; i < nmore; i++)
 		bench_add(&t, ",\"%s\":%.6g", more[i].key, more[i].value);
+	if (bench_extra)
+		bench_add(&t, "%s", bench_extra);
 	bench_add(&t, ",\"malloc_from\":\"%s\",\"compiler\":\"%s\"}\n", bench_malloc_from(),
 		  __VERSION__);
 	bench_put(1, t.at, t.used);

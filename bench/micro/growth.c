@@ -6,7 +6,8 @@
  *             each, every page of every block written. The blocks are linked through themselves,
  *             so the harness has no table. They are read back and freed in order afterwards,
  *             outside the measured section (its time is free_s).
- * --vector 1  One vector that grows by half with realloc, every new page written.
+ * --vector N  N vectors that grow in turn by half with realloc, every new page written. One has the
+ *             whole address space to itself; many lie in each other's way.
  *
  * Mostly a question of page faults: `pages` writes one byte a page beside a block's ends.
  * --touch all writes everything and so measures the memory's speed as well.
@@ -17,7 +18,7 @@ static uint64_t bytes = 1u << 30, vector;
 
 static const struct bench_arg args[] = {
 	{ "bytes", &bytes, 1u << 16, UINT64_MAX / 4, "bytes asked for in all" },
-	{ "vector", &vector, 0, 1, "1: one vector by realloc instead of many blocks" },
+	{ "vector", &vector, 0, 1u << 20, "that many vectors by realloc instead of many blocks" },
 };
 
 struct kind {
@@ -65,27 +66,42 @@ static void free_list(struct link *block)
 	}
 }
 
-static unsigned char *grow(uint64_t *count)
+/* All vectors have the same size; they are grown one after another, again and again. */
+static unsigned char **grow(uint64_t *count)
 {
-	unsigned char *at = NULL;
-	uint64_t size = 0;
+	unsigned char **at = bench_table(vector, sizeof(*at));
+	uint64_t step = bench_touch == BENCH_ALL ? 1 : BENCH_PAGE;
+	uint64_t size = 0, last = bytes / vector;
 
-	while (size < bytes) {
+	while (size < last) {
 		uint64_t to = size ? size + size / 2 : BENCH_PAGE;
-		uint64_t step = bench_touch == BENCH_ALL ? 1 : BENCH_PAGE;
 
-		if (to > bytes)
-			to = bytes;
-		at = bench_hide(realloc(at, to));
-		if (!at)
-			bench_die("realloc(%llu): %s", (unsigned long long)to, strerror(errno));
-		for (uint64_t i = (size + step - 1) / step * step; i < to; i += step)
-			at[i] = (unsigned char)(i / BENCH_PAGE);
-		bench_hide(at);
+		if (to > last)
+			to = last;
+		for (uint64_t v = 0; v < vector; v++) {
+			at[v] = bench_hide(realloc(at[v], to));
+			if (!at[v])
+				bench_die("realloc(%llu): %s", (unsigned long long)to,
+					  strerror(errno));
+			for (uint64_t i = (size + step - 1) / step * step; i < to; i += step)
+				at[v][i] = (unsigned char)(i / BENCH_PAGE + v);
+			bench_hide(at[v]);
+			++*count;
+		}
 		size = to;
-		++*count;
 	}
 	return at;
+}
+
+static void check_and_free(unsigned char **at)
+{
+	for (uint64_t v = 0; v < vector; v++) {
+		for (uint64_t i = 0; i < bytes / vector; i += BENCH_PAGE)
+			if (at[v][i] != (unsigned char)(i / BENCH_PAGE + v))
+				bench_die("vector %llu, byte %llu: overwritten",
+					  (unsigned long long)v, (unsigned long long)i);
+		free(at[v]);
+	}
 }
 
 int main(int argc, char **argv)
@@ -93,7 +109,7 @@ int main(int argc, char **argv)
 	struct bench_section section, freeing;
 	struct bench_memory memory;
 	struct link *list = NULL;
-	unsigned char *at = NULL;
+	unsigned char **at = NULL;
 	uint64_t count = 0;
 
 	bench_touch = BENCH_PAGES;
@@ -107,12 +123,10 @@ int main(int argc, char **argv)
 	section = bench_end(section);
 	memory = bench_memory();
 
-	for (uint64_t i = 0; at && i < bytes; i += BENCH_PAGE)
-		if (at[i] != (unsigned char)(i / BENCH_PAGE))
-			bench_die("byte %llu of the vector: overwritten", (unsigned long long)i);
 	freeing = bench_begin();
 	free_list(list);
-	free(at);
+	if (at)
+		check_and_free(at);
 	freeing = bench_end(freeing);
 
 	bench_report("growth", count, section,

@@ -2,10 +2,11 @@
 /*
  * measure: what did a program take, measured from outside: wall time, CPU, peak RSS, faults?
  *
- *   measure [-n RUNS] [-e NAME=VALUE]... [-f FD] -- PROGRAM [ARGUMENT]...
+ *   measure [-n RUNS] [-e NAME=VALUE]... [-f FD] [-s] -- PROGRAM [ARGUMENT]...
  *
  * Runs PROGRAM, RUNS times one after another, with NAME=VALUE added to its environment, and prints
- * one line of JSON to FD (default 2). Times and faults are the sum, the peak RSS is the maximum of
+ * one line of JSON to FD (default 2). Under -s no memory of PROGRAM lies on transparent huge pages,
+ * whatever it or the machine asks for. Times and faults are the sum, the peak RSS is the maximum of
  * the runs. The first run that does not exit with 0 is the last, and its fate is in the line.
  *
  * Why a C program, where bench/run could wait for its children itself: Linux counts the memory
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -42,7 +44,7 @@ static double seconds(struct timeval t)
 
 static int usage(void)
 {
-	fputs("usage: measure [-n RUNS] [-e NAME=VALUE]... [-f FD] -- PROGRAM [ARGUMENT]...\n",
+	fputs("usage: measure [-n RUNS] [-e NAME=VALUE]... [-f FD] [-s] -- PROGRAM [ARGUMENT]...\n",
 	      stderr);
 	return 2;
 }
@@ -52,17 +54,19 @@ int main(int argc, char **argv)
 	double wall = 0, user = 0, sys = 0;
 	long minflt = 0, majflt = 0, maxrss = 0, runs = 1, done = 0;
 	char **settings = calloc((size_t)argc, sizeof(*settings));
-	int nsettings = 0, fd = 2, status = 0, c;
+	int nsettings = 0, fd = 2, status = 0, small = 0, c;
 
 	if (!settings)
 		return 2;
-	while ((c = getopt(argc, argv, "+n:e:f:")) != -1) {
+	while ((c = getopt(argc, argv, "+n:e:f:s")) != -1) {
 		char *end = "";
 
 		if (c == 'n')
 			runs = strtol(optarg, &end, 10);
 		else if (c == 'f')
 			fd = (int)strtol(optarg, &end, 10);
+		else if (c == 's')
+			small = 1;
 		else if (c == 'e' && strchr(optarg, '='))
 			settings[nsettings++] = optarg;
 		else
@@ -83,6 +87,11 @@ int main(int argc, char **argv)
 				putenv(settings[i]);
 			if (fd > 2)
 				close(fd);
+			/* kept by exec and by the children's children */
+			if (small && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)) {
+				perror("measure: PR_SET_THP_DISABLE");
+				_exit(NO_PROGRAM);
+			}
 			execv(argv[optind], argv + optind);
 			fprintf(stderr, "measure: %s: %s\n", argv[optind], strerror(errno));
 			_exit(NO_PROGRAM);

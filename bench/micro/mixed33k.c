@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * mixed33k: how do threads fare with blocks of 2 to 64 KiB, 33 KiB in the mean, of which some die
- * in another thread?
+ * in another thread? With other sizes and more threads it is also the stress of many threads.
  *
  * Each thread has a working set of slots. An operation takes a slot, its own or, for each tenth,
  * one of any thread, swaps a new written block into it and reads and frees the old one. Slots
@@ -11,12 +11,14 @@
 
 #include <stdatomic.h>
 
-static uint64_t threads = 2, min = 2048, max = 65536, slots = 256, remote = 10, ops = 4000000;
+static uint64_t threads = 2, min = 2048, max = 65536, octaves, slots = 256, remote = 10;
+static uint64_t ops = 4000000;
 
 static const struct bench_arg args[] = {
 	{ "threads", &threads, 1, 1024, "threads" },
 	{ "min", &min, BENCH_MIN_BLOCK, UINT32_MAX, "smallest block, bytes" },
 	{ "max", &max, BENCH_MIN_BLOCK, UINT32_MAX, "largest block, bytes" },
+	{ "octaves", &octaves, 0, 1, "1: each octave of sizes equally often, not each size" },
 	{ "slots", &slots, 1, 1u << 20, "slots of a thread" },
 	{ "remote", &remote, 0, 100, "percent of the operations that take any thread's slot" },
 	{ "ops", &ops, 1, UINT64_MAX, "operations in all; one is a malloc and a free" },
@@ -39,14 +41,15 @@ static void *run(void *arg)
 
 	pthread_barrier_wait(&ready);
 	for (uint64_t i = 0; i < w->ops; i++) {
-		uint32_t slot;
+		uint32_t slot, size;
 		void *block;
 
 		if (bench_below(&rng, 100) < remote)
 			slot = bench_below(&rng, threads * slots);
 		else
 			slot = w->first + bench_below(&rng, slots);
-		block = bench_alloc(bench_size(&rng, min, max), slot);
+		size = octaves ? bench_size_log(&rng, min, max) : bench_size(&rng, min, max);
+		block = bench_alloc(size, slot);
 		/* acquire and release SWAP: a block's words are written before it stands in the
 		 * slot, and seen by whoever takes it out */
 		block = atomic_exchange_explicit(&table[slot], block, memory_order_acq_rel);

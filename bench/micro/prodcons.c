@@ -7,6 +7,9 @@
  * the allocator. A producer deals its messages out to the consumers in turn. Who finds a ring full
  * or empty spins briefly and then yields: on a machine with fewer cores than threads the other
  * side must run.
+ *
+ * --burst N: a producer waits until its rings are empty and then writes N messages; a consumer
+ * waits until all N are there. So N blocks live, then none, and the threads work by turns.
  */
 #include "bench.h" /* first: it asks libc for everything */
 
@@ -15,7 +18,7 @@
 #define SPINS 64
 
 static uint64_t producers = 1, consumers = 1, min = 16, max = 1040, ring_slots = 1024;
-static uint64_t ops = 10000000;
+static uint64_t burst, ops = 10000000;
 
 static const struct bench_arg args[] = {
 	{ "producers", &producers, 1, 1024, "threads that allocate" },
@@ -23,6 +26,7 @@ static const struct bench_arg args[] = {
 	{ "min", &min, BENCH_MIN_BLOCK, UINT32_MAX, "smallest message, bytes" },
 	{ "max", &max, BENCH_MIN_BLOCK, UINT32_MAX, "largest message, bytes" },
 	{ "ring", &ring_slots, 1, 1u << 24, "messages a ring holds" },
+	{ "burst", &burst, 0, 1u << 24, "messages in a burst; 0: no bursts" },
 	{ "ops", &ops, 1, UINT64_MAX, "messages in all; one is a malloc and a free" },
 };
 
@@ -56,14 +60,14 @@ static void *produce(void *arg)
 		more = false;
 		for (uint64_t c = 0; c < consumers; c++) {
 			struct ring *r = &mine[c];
+			uint64_t room = burst && i % burst == 0 ? 1 : ring_slots;
 			unsigned spins = 0;
 
 			if (i >= r->total)
 				continue;
 			more = true;
 			/* acquire SLOT: the consumer has read the slot before it is written again */
-			while (i - atomic_load_explicit(&r->done, memory_order_acquire) >=
-			       ring_slots)
+			while (i - atomic_load_explicit(&r->done, memory_order_acquire) >= room)
 				backoff(&spins);
 			r->slot[i % ring_slots] =
 				bench_alloc(bench_size(&rng, min, max), (uint32_t)i);
@@ -94,6 +98,8 @@ static void *consume(void *arg)
 
 			if (i < r->total)
 				more = true;
+			if (burst && end < r->total)
+				end -= end % burst;
 			for (; i < end; i++) {
 				bench_free(r->slot[i % ring_slots], (uint32_t)i);
 				/* release SLOT */
@@ -116,6 +122,8 @@ int main(int argc, char **argv)
 	bench_parse(argc, argv, args, sizeof(args) / sizeof(args[0]));
 	if (max < min)
 		bench_die("--max is below --min");
+	if (burst > ring_slots)
+		bench_die("--burst is above --ring");
 	pairs = producers * consumers;
 	rings = bench_table(pairs, sizeof(*rings));
 	thread = bench_table(producers + consumers, sizeof(*thread));

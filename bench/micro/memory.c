@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memory: how much memory does a program hold against what it has live, over time, and when does it
+ * give back what it has freed?
+ *
+ * Threads fill slots with blocks of 16 B to 64 KiB (each octave equally often), every page of them
+ * written, until `live` bytes live in all; replace blocks at random; free nine tenths of them; free
+ * the rest; and stay. A housekeeper's tick comes every 100 ms from then on: each thread allocates and
+ * frees 100 small blocks, since many allocators give memory back only when they are called.
+ *
+ * At each step, and so many seconds after the last free as `after` says, one line of the series:
+ * seconds, bytes live, resident KiB and KiB on huge pages by the page tables, and KiB that the
+ * cgroup is charged with beyond what it was charged at the start. Where the process is in no cgroup
+ * of its own it is the machine's MemFree that is compared, and `group` in the report says so. The
+ * cgroup's figure holds whatever else runs in it: run it alone.
+ */
+#include "bench.h"
+
+static uint64_t threads = 2, live = 128u << 20, replaced = 1, wait_s = 10;
+
+static const struct bench_arg args[] = {
+	{ "threads", &threads, 1, 1024, "threads" },
+	{ "live", &live, 1u << 20, 1ull << 40, "bytes asked for that live at the height" },
+	{ "replaced", &replaced, 0, 1000, "times that the number of blocks is replaced" },
+	{ "wait", &wait_s, 0, 100000, "seconds after the last free: 0.1, 1.5, 10 and 120 up to it" },
+};
+
+#define SMALLEST 16u
+#define LARGEST 65536u
+#define TICK_MS 100u
+#define TICK_BLOCKS 100
+
+enum step { FILL, REPLACE, SHRINK, DROP, TICK, STOP };
+
+struct worker {
+	pthread_t thread;
+	struct bench_rng rng;
+	void **table;	/* the first `count` are blocks; a block's tag is its size */
+	uint64_t count, bytes, room;
+} __attribute__((aligned(2 * BENCH_LINE)));
+
+static struct worker *workers;
+static enum step step; /* written by the main thread between `done` and `begin` */
+static pthread_barrier_t begin, done;
+
+/* ---- memory from outside the process ---------------------------------------------------------- */
+
+static char group_path[512]; /* the cgroup's figure in bytes; empty: MemFree */
+
+static bool read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t used = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	while (used < size - 1 && (n = read(fd, text + used, size - 1 - used)) > 0)
+		used += (size_t)n;
+	close(fd);
+	text[used] = 0;
+	return used > 0;
+}
+
+/* One form of /proc/self/cgroup's lines and of the file behind it: version 2, then version 1. */
+static bool try_group(const char *cgroups, const char *key, const char *folder, const char *file)
+{
+	const char *at = strstr(cgroups, key);
+	char text[64];
+	int length;
+
+	if (!at)
+		return false;
+	at += strlen(key);
+	length = (int)strcspn(at, "\n");
+	if (length <= 1) /* the root: its figure is the machine's */
+		return false;
+	if (snprintf(group_path, sizeof(group_path), "%s%.*s/%s", folder, length, at, file) >=
+	    (int)sizeof(group_path))
+		return false;
+	return read_text(group_path, text, sizeof(text));
+}
+
+static void find_group(void)
+{
+	static char cgroups[4096];
+
+	if (!read_text("/proc/self/cgroup", cgroups, sizeof(cgroups)))
+		cgroups[0] = 0;
+	if (!try_group(cgroups, "0::", "/sys/fs/cgroup", "memory.current") &&
+	    !try_group(cgroups, ":memory:", "/sys/fs/cgroup/memory", "memory.usage_in_bytes"))
+		group_path[0] = 0;
+}
+
+/* KiB in use, of the cgroup or of the machine; only differences mean anything. */
+static int64_t group_kib(void)
+{
+	static char text[8192];
+	const char *at;
+
+	if (group_path[0]) {
+		if (!read_text(group_path, text, sizeof(text)))
+			bench_die("%s: %s", group_path, strerror(errno));
+		return (int64_t)(strtoull(text, NULL, 10) / 1024);
+	}
+	if (!read_text("/proc/meminfo", text, sizeof(text)))
+		bench_die("/proc/meminfo: %s", strerror(errno));
+	at = strstr(text, "MemFree:");
+	return at ? -(int64_t)strtoull(at + strlen("MemFree:"), NULL, 10) : 0;
+}
+
+/* ---- the threads' steps ----------------------------------------------------------------------- */
+
+static void take_out(struct worker *w, uint64_t i)
+{
+	void *block = w->table[i];
+	uint32_t size = *(const uint32_t *)block; /* the stamp's low half: the tag, so the size */
+
+	bench_free(block, size);
+	w->bytes -= size;
+	w->table[i] = w->table[--w->count];
+}
+
+static void fill(struct worker *w)
+{
+	while (w->bytes < live / threads && w->count < w->room) {
+		uint32_t size = bench_size_log(&w->rng, SMALLEST, LARGEST);
+
+		w->table[w->count++] = bench_alloc(size, size);
+		w->bytes += size;
+	}
+}
+
+static void tick(struct worker *w)
+{
+	void *block[TICK_BLOCKS];
+	uint32_t size[TICK_BLOCKS];
+
+	for (int i = 0; i < TICK_BLOCKS; i++) {
+		size[i] = bench_size(&w->rng, 16, 256);
+		block[i] = bench_alloc(size[i], size[i]);
+	}
+	for (int i = 0; i < TICK_BLOCKS; i++)
+		bench_free(block[i], size[i]);
+}
+
+static void take_step(struct worker *w)
+{
+	uint64_t n;
+
+	switch (step) {
+	case FILL:
+		fill(w);
+		break;
+	case REPLACE:
+		for (n = replaced * w->count; n > 0; n--) {
+			take_out(w, bench_below(&w->rng, w->count));
+			fill(w);
+		}
+		break;
+	case SHRINK:
+		for (n = w->count / 10 * 9; n > 0; n--)
+			take_out(w, bench_below(&w->rng, w->count));
+		break;
+	case DROP:
+		while (w->count > 0)
+			take_out(w, w->count - 1);
+		break;
+	case TICK:
+		tick(w);
+		break;
+	case STOP:
+		break;
+	}
+}
+
+static void *run(void *arg)
+{
+	struct worker *w = arg;
+
+	for (;;) {
+		pthread_barrier_wait(&begin);
+		if (step == STOP)
+			return NULL;
+		take_step(w);
+		pthread_barrier_wait(&done);
+	}
+}
+
+static void all_take(enum step what)
+{
+	step = what;
+	pthread_barrier_wait(&begin);
+	if (what != STOP)
+		pthread_barrier_wait(&done);
+}
+
+/* ---- the series ------------------------------------------------------------------------------- */
+
+static struct bench_text series;
+static uint64_t start_ns;
+static int64_t start_group;
+
+static struct bench_memory sample(const char *what)
+{
+	struct bench_memory m = bench_memory();
+	uint64_t bytes = 0;
+
+	for (uint64_t t = 0; t < threads; t++)
+		bytes += workers[t].bytes;
+	bench_add(&series, "%s[\"%s\",%.3f,%llu,%llu,%llu,%lld]", series.used ? "," : "", what,
+		  (double)(bench_clock_ns() - start_ns) / 1e9, (unsigned long long)bytes,
+		  (unsigned long long)m.rss_kib, (unsigned long long)m.huge_kib,
+		  (long long)(group_kib() - start_group));
+	return m;
+}
+
+static void wait_ticking(uint64_t until_ns)
+{
+	while (bench_clock_ns() < until_ns) {
+		uint64_t left = until_ns - bench_clock_ns();
+		struct timespec pause = { 0, TICK_MS * 1000000 };
+
+		if (left < TICK_MS * 1000000)
+			pause.tv_nsec = (long)left;
+		nanosleep(&pause, NULL);
+		all_take(TICK);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name, *key;
+		uint64_t ms;
+	} after[] = {
+		{ "0.1 s after", "rss_kib_after_0_1s", 100 },
+		{ "1.5 s after", "rss_kib_after_1_5s", 1500 },
+		{ "10 s after", "rss_kib_after_10s", 10000 },
+		{ "120 s after", "rss_kib_after_120s", 120000 },
+	};
+	static struct bench_text extra;
+	struct bench_figure figures[3 + sizeof(after) / sizeof(after[0])];
+	struct bench_memory before, m;
+	struct bench_section section;
+	uint64_t dropped;
+	int n = 0;
+
+	bench_parse(argc, argv, args, sizeof(args) / sizeof(args[0]));
+	bench_touch = BENCH_PAGES;
+	workers = bench_table(threads, sizeof(*workers));
+	pthread_barrier_init(&begin, NULL, (unsigned)threads + 1);
+	pthread_barrier_init(&done, NULL, (unsigned)threads + 1);
+	for (uint64_t t = 0; t < threads; t++) {
+		workers[t].room = live / threads / 1024 + 1024; /* blocks are 10 KiB in the mean */
+		workers[t].table = bench_table(workers[t].room, sizeof(void *));
+		workers[t].rng = bench_seed(bench_seed_arg, t);
+		workers[t].thread = bench_thread(run, &workers[t]);
+	}
+	find_group();
+	start_group = group_kib();
+	start_ns = bench_clock_ns();
+	before = sample("start");
+
+	section = bench_begin();
+	all_take(FILL);
+	m = sample("filled");
+	figures[n++] = (struct bench_figure){ "rss_over_live_filled",
+					      (double)(m.rss_kib - before.rss_kib) * 1024 /
+						      (double)live };
+	all_take(REPLACE);
+	m = sample("replaced");
+	figures[n++] = (struct bench_figure){ "rss_over_live",
+					      (double)(m.rss_kib - before.rss_kib) * 1024 /
+						      (double)live };
+	all_take(SHRINK);
+	wait_ticking(bench_clock_ns() + 1500000000u);
+	m = sample("a tenth left");
+	figures[n++] = (struct bench_figure){ "rss_kib_tenth_left", (double)m.rss_kib };
+	all_take(DROP);
+	section = bench_end(section);
+	dropped = bench_clock_ns();
+	for (size_t i = 0; i < sizeof(after) / sizeof(after[0]); i++)
+		if (after[i].ms <= 2000 || after[i].ms <= wait_s * 1000) {
+			wait_ticking(dropped + after[i].ms * 1000000);
+			m = sample(after[i].name);
+			figures[n++] = (struct bench_figure){ after[i].key, (double)m.rss_kib };
+		}
+	all_take(STOP);
+	for (uint64_t t = 0; t < threads; t++)
+		bench_join(workers[t].thread);
+
+	bench_add(&extra, ",\"group\":\"%s\",\"series\":[%s]",
+		  group_path[0] ? group_path : "MemFree", series.at);
+	bench_extra = extra.at;
+	bench_report("memory", live, section, figures, n);
+	return 0;
+}
