@@ -29,7 +29,7 @@ bench_programs = \
 
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
-EXTRA_DIST += %D%/run %D%/README.md
+EXTRA_DIST += %D%/run %D%/README.md %D%/suite %D%/macro
 
 # The flags are the benchmarks' own, so that a debug or sanitizer build of the library is still
 # measured by the same programs. Without -fno-builtin compilers remove malloc/free pairs.
