@@ -2,6 +2,7 @@
 # The command. It is built where jansson is, and links nothing of the library.
 if BUILD_TOOLS
 bin_PROGRAMS += %D%/hakmem
+dist_man_MANS += man/hakmem.1
 %C%_hakmem_SOURCES = \
 	%D%/doctor.c \
 	%D%/files.c \
