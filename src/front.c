@@ -37,11 +37,24 @@ static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zer
 	void *p = NULL;
 	if (bytes > HAK_MAX_REQUEST)
 		return NULL;
+	/* all of it is new memory; see find_slab in heap.c */
+	if (h == hak_heap_self)
+		h = hak_self_change(h);
 	if (bytes <= HAK_L25_MAX && align <= HAK_GRANULE)
 		p = hak_l25_run(h, bytes, zero);
 	if (!p)
-		p = hak_huge_alloc(bytes, hak_max(align, HAK_GRANULE), zero);
+		p = hak_huge_alloc(h->node, bytes, hak_max(align, HAK_GRANULE), zero);
 	return p;
+}
+
+static void *alloc_block(struct hak_heap *h, unsigned class, bool *zero)
+{
+	if (class < HAK_MAG_CLASSES && *hak_mag_top(&h->mags[class])) {
+		void **top = hak_mag_top(&h->mags[class]);
+		hak_mag_set_top(&h->mags[class], top - 1);
+		return *top;
+	}
+	return hak_heap_refill(h, class, zero);
 }
 
 static void *alloc_once(size_t bytes, size_t align, bool *zero)
@@ -57,12 +70,13 @@ static void *alloc_once(size_t bytes, size_t align, bool *zero)
 		return NULL;
 	if (class >= HAK_CLASSES) {
 		p = alloc_run(h, bytes, align, zero);
-	} else if (class < HAK_MAG_CLASSES && *hak_mag_top(&h->mags[class])) {
-		void **top = hak_mag_top(&h->mags[class]);
-		p = *top;
-		hak_mag_set_top(&h->mags[class], top - 1);
 	} else {
-		p = hak_heap_refill(h, class, zero);
+		p = alloc_block(h, class, zero);
+		if (!p && h->stale) {
+			h = hak_self_change(h);
+			p = alloc_block(h, class, zero);
+			h->stale = false;
+		}
 	}
 	if (transient)
 		hak_heap_park(h);

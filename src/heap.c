@@ -24,6 +24,7 @@
 /* A heap's first slab of a class lies on small pages until the heap has refilled this
  * often: a thread with a few blocks of many sizes, asleep, must not hold huge pages. */
 #define REFILLS_BEFORE_HUGE 256u
+#define OWN_BEFORE_ASKING 16u /* refills from own slabs until the thread's policy is asked for */
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
 
 static void *const no_entry[1] = { NULL };
@@ -261,6 +262,8 @@ static void try_collect(struct hak_heap *o)
 static void near_note(struct hak_heap *h, const struct hak_run *run)
 {
 	uint32_t super = run->granule / HAK_SUPER_GRANULES;
+	if (run->arena->node != h->node)
+		return; /* another node helped out once: it is not asked first next time */
 	for (uint32_t i = 0; i < HAK_NEAR; i++)
 		if (h->near[i].arena == run->arena && h->near[i].super == super)
 			return;
@@ -343,6 +346,13 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_run run;
+	/* for new memory, and now and then without: the thread may be on another node by now, or
+	 * have been given a policy. If it cannot change heaps it is served here all the same */
+	if ((!k->head || h->stages[HAK_STAGE_OWN] % OWN_BEFORE_ASKING == 0) && h == hak_heap_self && !h->stale &&
+	    hak_node_mine() != h->node) {
+		h->stale = true;
+		return NULL;
+	}
 	if (k->head) {
 		h->stages[HAK_STAGE_OWN]++;
 		return k->head;

@@ -83,7 +83,8 @@ struct hak_heap {
 	struct hak_parcel *rest;   /* taken from the inbox, not yet unpacked */
 	struct hak_parcel *spares; /* empty parcels for our own use */
 	uint32_t spare_count;
-	uint32_t node;
+	uint32_t node;	/* immutable: its pool */
+	bool stale;	/* owner: a refill failed because the thread belongs to another pool */
 	bool parked;	/* under the node's park lock */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
 	size_t mag_bytes; /* what its magazines may hold */
@@ -137,7 +138,8 @@ struct hak_heap *hak_heap_acquire(unsigned node);
 void hak_heap_park(struct hak_heap *h);
 
 /* Fills the class's magazine and takes a block; for l25 classes just takes one.
- * *fresh, unless NULL: the block is known to be zero. NULL if there is no memory. */
+ * *fresh, unless NULL: the block is known to be zero. NULL if there is no memory, or if
+ * h->stale has become true: then the thread should change heaps and ask again. */
 void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh);
 
 /* The magazine is full: half of it goes to its slabs, then p is pushed. */

@@ -92,7 +92,7 @@ void hak_fork_check(void)
 
 static struct hak_heap *attach(void)
 {
-	struct hak_heap *h = hak_heap_acquire(hak_node_here());
+	struct hak_heap *h = hak_heap_acquire(hak_node_mine());
 	if (!h)
 		return NULL;
 	/* before setspecific, which may allocate */
@@ -103,22 +103,25 @@ static struct hak_heap *attach(void)
 	return h;
 }
 
-/* The thread has moved to another node: its heap stays on the old one, for the next
- * thread there. No hysteresis: changing heaps back and forth costs two list operations. */
-static struct hak_heap *migrate(struct hak_heap *h)
+/* The thread has moved to another node, or its policy has changed: its heap stays where it
+ * belongs, for the next thread there. No hysteresis: changing heaps back and forth costs two
+ * list operations. */
+struct hak_heap *hak_self_change(struct hak_heap *h)
 {
-	struct hak_heap *other = hak_heap_acquire(hak_node_here());
+	unsigned node = hak_node_mine();
+	struct hak_heap *other = node == h->node ? NULL : hak_heap_acquire(node);
 	if (!other)
 		return h;
 	hak_heap_self = other;
 	hak_heap_flush(h);
+	h->stale = false;
 	hak_heap_park(h);
 	return other;
 }
 
 struct hak_heap *hak_self_settle(struct hak_heap *h)
 {
-	return hak_likely(hak_node_here() == h->node) ? h : migrate(h);
+	return hak_likely(hak_node_still(h->node)) ? h : hak_self_change(h);
 }
 
 struct hak_heap *hak_self(bool *transient)
@@ -133,7 +136,7 @@ struct hak_heap *hak_self(bool *transient)
 	if (state != THREAD_ENDED)
 		return attach();
 	*transient = true;
-	return hak_heap_acquire(hak_node_here());
+	return hak_heap_acquire(hak_node_mine());
 }
 
 struct hak_heap *hak_self_if_any(void)

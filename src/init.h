@@ -19,6 +19,9 @@ struct hak_heap *hak_self(bool *transient);
  * node, one of that node; h is then parked and no longer the caller's. */
 struct hak_heap *hak_self_settle(struct hak_heap *h);
 
+/* The same, where the kernel is also asked whether the thread has a policy of its own. */
+struct hak_heap *hak_self_change(struct hak_heap *h);
+
 /* For frees: the thread's heap, or the empty one if it has none. */
 struct hak_heap *hak_self_if_any(void);
 

@@ -226,7 +226,11 @@ static void table_of_node(struct out *o, unsigned i, const struct totals *s, con
 {
 	const struct hak_node *n = &hak_nodes[i];
 	put(o, "\nnode ");
-	put_u64(o, i);
+	put_u64(o, hak_node_id(i));
+	if (hak_node_policy(i)) {
+		put(o, " under a policy, mode ");
+		put_u64(o, hak_node_policy(i));
+	}
 	put(o, "\n");
 	row(o, "mapped", KIB(atomic_load_explicit(&n->mapped_bytes, memory_order_relaxed)));
 	row(o, "in slabs and runs", KIB(atomic_load_explicit(&n->live_bytes, memory_order_relaxed)));
@@ -313,7 +317,8 @@ static void json_of_node(struct out *o, unsigned i, const struct totals *s, cons
 	const struct hak_node *n = &hak_nodes[i];
 	uint64_t supers[HAK_OCCUPANCY];
 	put(o, o->last == '[' ? "{" : ",{");
-	field(o, "node", i);
+	field(o, "node", hak_node_id(i));
+	field(o, "policy", hak_node_policy(i));
 #define X(name, member) field(o, #name, atomic_load_explicit(&n->member, memory_order_relaxed));
 	HAK_NODE_COUNTERS(X)
 #undef X

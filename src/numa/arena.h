@@ -44,7 +44,7 @@ static inline uint32_t hak_tag_code(uint32_t tag)
 
 enum hak_arena_kind {
 	HAK_ARENA_SLABS, /* slabs and runs of up to 1 MiB; bound to its node */
-	HAK_ARENA_SPANS, /* huge blocks; no policy: first touch decides */
+	HAK_ARENA_SPANS, /* huge blocks of a node's threads; no policy: first touch decides */
 };
 
 #define HAK_WORD_EMPTY(word) ((uint32_t)(word))

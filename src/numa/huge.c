@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "counters.h"
+#include "numa/node.h"
 #include "options.h"
 #include "reclaim.h"
 #include "sys/sys.h"
@@ -99,11 +100,11 @@ static bool grow_locked(struct hak_arena *a, uint32_t count, uint32_t align)
 	return true;
 }
 
-static void *span_alloc_locked(uint32_t count, uint32_t align, bool *zero)
+static void *span_alloc_locked(unsigned node, uint32_t count, uint32_t align, bool *zero)
 {
 	for (int grown = 0;; grown = 1) {
 		for (struct hak_arena *a = hak_span_arenas; a; a = a->next) {
-			int64_t at = find_locked(a, count, align);
+			int64_t at = a->node == node ? find_locked(a, count, align) : -1;
 			if (at < 0)
 				continue;
 			*zero = mark_locked(a, (uint32_t)at, count, true, 0, 0);
@@ -115,11 +116,11 @@ static void *span_alloc_locked(uint32_t count, uint32_t align, bool *zero)
 		if (grown)
 			return NULL;
 		struct hak_arena *a = hak_span_arenas;
-		while (a && !grow_locked(a, count, align))
+		while (a && (a->node != node || !grow_locked(a, count, align)))
 			a = a->next;
 		if (a)
 			continue;
-		a = hak_arena_new(0, HAK_ARENA_SPANS, STEP_MIN);
+		a = hak_arena_new(node, HAK_ARENA_SPANS, STEP_MIN);
 		if (!a)
 			return NULL;
 		hak_arena_adopt_first(a, STEP_MIN);
@@ -392,7 +393,7 @@ void *hak_own_resize(void *p, size_t bytes)
 	return q;
 }
 
-void *hak_huge_alloc(size_t bytes, size_t align, bool *zero)
+void *hak_huge_alloc(unsigned node, size_t bytes, size_t align, bool *zero)
 {
 	if (bytes >= HAK_HUGE_OWN || align > HAK_SUPER) {
 		*zero = true;
@@ -403,7 +404,9 @@ void *hak_huge_alloc(size_t bytes, size_t align, bool *zero)
 	if (bytes >= HAK_SUPER)
 		align = HAK_SUPER;
 	hak_lock(&hak_huge_lock);
-	void *p = span_alloc_locked(count, (uint32_t)(align >> HAK_GRANULE_SHIFT), zero);
+	void *p = span_alloc_locked(node, count, (uint32_t)(align >> HAK_GRANULE_SHIFT), zero);
 	hak_unlock(&hak_huge_lock);
+	if (p && !*zero)
+		*zero = hak_node_respread(node, p, (size_t)count << HAK_GRANULE_SHIFT);
 	return p;
 }

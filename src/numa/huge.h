@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Blocks above 1 MiB. Up to 64 MiB they are runs of granules in span arenas, which
- * carry no memory policy: the first thread to touch a page decides where it lies.
+ * carry no memory policy: the first thread to touch a page decides where it lies. An arena
+ * serves the threads of one node, and what lies elsewhere is given back before it is reused.
  * From 64 MiB on each is a mapping of its own, found through a table.
  *
  * All functions take the huge lock; the kernel's slow calls are made without it.
@@ -13,9 +14,9 @@
 #include "lock.h"
 #include "numa/arena.h"
 
-/* A block of at least `bytes`, aligned to `align` (a power of two, at least a granule).
- * *zero: it is known to be zero. NULL if there is no memory. */
-void *hak_huge_alloc(size_t bytes, size_t align, bool *zero);
+/* A block of at least `bytes`, aligned to `align` (a power of two, at least a granule), for a
+ * thread of `node`. *zero: it is known to be zero. NULL if there is no memory. */
+void *hak_huge_alloc(unsigned node, size_t bytes, size_t align, bool *zero);
 
 /* Frees a run of a span arena; its tags are clear already. */
 void hak_huge_release(struct hak_arena *arena, uint32_t granule, uint32_t count);

@@ -1,88 +1,379 @@
 /* SPDX-License-Identifier: MIT */
-/* Which node a thread is on, and how memory is bound to one. */
+/*
+ * Which node a thread is on, which pool its memory comes from, and how memory is bound.
+ *
+ * key of a pool from DIRECT on, one word, so that it is claimed by one CAS:
+ *   bits 0..11   the kernel's node
+ *   bits 12..15  the policy's mode, 0 none
+ *   bits 16..63  hash of the user's policy; 0: hakmem's own binding
+ */
 #include "numa/node.h"
 
 #include <errno.h>
 #include <linux/mempolicy.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "counters.h"
+#include "die.h"
 #include "options.h"
 #include "sys/sys.h"
 #include "topo/topo.h"
+
+#define WEIGHTED_INTERLEAVE 6 /* MPOL_WEIGHTED_INTERLEAVE, Linux 6.9 */
+#define KEY_MODE_SHIFT 12
+#define KEY_HASH_SHIFT 16
+#define PATH_BYTES 64
+#define LIST_BYTES 4096 /* a list of 1,024 nodes or distances */
+#define FAR UINT16_MAX
+/* Pages looked at before a huge block is handed out again: two of each SuperSlab of 64 MiB */
+#define SAMPLES 64u
 
 struct hak_node hak_nodes[HAK_NODES] = {
 	[0 ... HAK_NODES - 1] = { .lock = HAK_LOCK_INIT(HAK_RANK_NODE), .park_lock = HAK_LOCK_INIT(HAK_RANK_PARK) }
 };
 _Atomic uint32_t hak_node_count;
 
-unsigned hak_node_here(void)
+/* Sets of the kernel's nodes; written before the count, all threads write the same. */
+struct set {
+	_Atomic unsigned long word[HAK_NODE_WORDS];
+};
+static struct set with_memory, with_cpus;
+/* For CPUs on nodes without memory: 1 + the nearest that has some; 0: not asked yet. */
+static _Atomic uint16_t homes[HAK_NODE_IDS];
+static const struct hak_topology *_Atomic topology;
+/* What the kernel has refused for good: asking again would cost a system call each time. */
+static _Atomic bool policy_refused, many_refused, where_refused;
+
+/* relaxed, all of them: set before the count is published, or a flag that costs one more call */
+static bool set_has(const struct set *s, unsigned id)
 {
-	unsigned node = 0;
-	/* relaxed: asking in vain costs a vDSO call */
-	if (atomic_load_explicit(&hak_node_count, memory_order_relaxed) == 1)
-		return 0;
-	if (hak_sys.getcpu(NULL, &node) || node >= HAK_NODES)
-		return 0;
-	return node;
+	return id < HAK_NODE_IDS && atomic_load_explicit(&s->word[id / 64], memory_order_relaxed) >> (id % 64) & 1;
+}
+static void set_add(struct set *s, unsigned id)
+{
+	atomic_fetch_or_explicit(&s->word[id / 64], 1ul << (id % 64), memory_order_relaxed);
+}
+static bool flag(const _Atomic bool *f)
+{
+	return atomic_load_explicit(f, memory_order_relaxed);
+}
+static void raise_flag(_Atomic bool *f)
+{
+	atomic_store_explicit(f, true, memory_order_relaxed);
 }
 
-/* Counts the nodes of a list like "0-3,8". */
-static uint32_t count_list(const char *s)
+/* ---- sysfs: lists like "0-3,8", and distances like "10 20 20 30" ------------------- */
+
+static const char *read_number(const char *s, unsigned *n)
 {
-	uint32_t n = 0;
-	while (*s >= '0' && *s <= '9') {
-		unsigned long a = 0, b;
-		while (*s >= '0' && *s <= '9')
-			a = a * 10 + (unsigned long)(*s++ - '0');
-		b = a;
+	for (*n = 0; *s >= '0' && *s <= '9'; s++)
+		*n = *n * 10 + (unsigned)(*s - '0');
+	return s;
+}
+
+/* Puts the nodes of /sys/devices/system/node/NAME into the set; how many. */
+static uint32_t read_set(const char *name, struct set *set)
+{
+	char path[PATH_BYTES] = "/sys/devices/system/node/", list[LIST_BYTES];
+	uint32_t count = 0;
+	strcat(path, name);
+	if (hak_sys.read_file(path, list, sizeof list) <= 0)
+		return 0;
+	for (const char *s = list; *s >= '0' && *s <= '9';) {
+		unsigned from, to;
+		s = read_number(s, &from);
+		to = from;
 		if (*s == '-')
-			for (b = 0, s++; *s >= '0' && *s <= '9';)
-				b = b * 10 + (unsigned long)(*s++ - '0');
-		n += (uint32_t)(b - a + 1);
-		if (*s == ',')
-			s++;
+			s = read_number(s + 1, &to);
+		for (; from <= to && from < HAK_NODE_IDS; from++, count++)
+			set_add(set, from);
+		s += *s == ',';
 	}
-	return n;
+	return count;
+}
+
+/* Distances from node `id` to each of the kernel's nodes; FAR where nothing is said. */
+static void read_distances(unsigned id, uint16_t distance[HAK_NODE_IDS])
+{
+	char path[PATH_BYTES], text[LIST_BYTES];
+	struct hak_text t = { path, 0, sizeof path - 1 };
+	struct set online = { 0 };
+	memset(distance, 0xff, HAK_NODE_IDS * sizeof *distance);
+	/* acquire TOPOLOGY: what it points to */
+	const struct hak_topology *topo = atomic_load_explicit(&topology, memory_order_acquire);
+	for (uint32_t i = 0; topo && i < topo->nodes; i++)
+		for (uint32_t to = 0; topo->node[i].os_index == id && to < topo->nodes; to++)
+			if (topo->node[to].os_index < HAK_NODE_IDS)
+				distance[topo->node[to].os_index] =
+					(uint16_t)hak_min(topo->node[i].distance[to], FAR - 1);
+	if (topo)
+		return;
+	hak_text_str(&t, "/sys/devices/system/node/node");
+	hak_text_u64(&t, id);
+	hak_text_str(&t, "/distance");
+	path[t.len] = 0;
+	if (!read_set("online", &online) || hak_sys.read_file(path, text, sizeof text) <= 0)
+		return;
+	const char *s = text;
+	for (unsigned to = 0; to < HAK_NODE_IDS; to++) {
+		unsigned n;
+		if (!set_has(&online, to))
+			continue;
+		while (*s == ' ')
+			s++;
+		if (*s < '0' || *s > '9')
+			return;
+		s = read_number(s, &n);
+		distance[to] = (uint16_t)hak_min(n, FAR - 1);
+	}
 }
 
 static uint32_t node_count(void)
 {
-	char list[256];
-	uint32_t n = atomic_load_explicit(&hak_node_count, memory_order_relaxed);
+	/* acquire NODES: the sets */
+	uint32_t n = atomic_load_explicit(&hak_node_count, memory_order_acquire);
 	if (n)
 		return n;
-	n = 1;
-	if (hak_sys.read_file("/sys/devices/system/node/has_memory", list, sizeof list) > 0)
-		n = (uint32_t)hak_max(1, count_list(list));
-	/* relaxed: any thread reads the same */
-	atomic_store_explicit(&hak_node_count, n, memory_order_relaxed);
+	n = (uint32_t)hak_max(1, read_set("has_memory", &with_memory));
+	/* a machine with one node needs to know no more */
+	if (n > 1)
+		read_set("has_cpu", &with_cpus);
+	/* release NODES; any thread reads the same */
+	atomic_store_explicit(&hak_node_count, n, memory_order_release);
 	return n;
+}
+
+/* ---- which node -------------------------------------------------------------------- */
+
+static unsigned nearest_with_memory(unsigned id)
+{
+	uint16_t distance[HAK_NODE_IDS];
+	unsigned best = id;
+	read_distances(id, distance);
+	distance[id] = FAR;
+	for (unsigned to = 0; to < HAK_NODE_IDS; to++)
+		if (set_has(&with_memory, to) && distance[to] < distance[best])
+			best = to;
+	return best;
+}
+
+static HAK_COLD unsigned home_slow(unsigned id)
+{
+	unsigned home = atomic_load_explicit(&homes[id], memory_order_relaxed);
+	if (!home) {
+		home = nearest_with_memory(id) + 1;
+		atomic_store_explicit(&homes[id], (uint16_t)home, memory_order_relaxed);
+	}
+	return home - 1;
+}
+
+unsigned hak_node_here(void)
+{
+	unsigned id = 0;
+	/* acquire NODES: the sets. Not yet asked: node 0 until hak_node_mine has */
+	if (atomic_load_explicit(&hak_node_count, memory_order_acquire) <= 1)
+		return 0;
+	if (hak_sys.getcpu(NULL, &id) || id >= HAK_NODE_IDS)
+		return 0;
+	return hak_likely(set_has(&with_memory, id)) ? id : home_slow(id);
+}
+
+/* ---- pools ------------------------------------------------------------------------- */
+
+static uint64_t key_of(unsigned node)
+{
+	return node < HAK_NODES_DIRECT ? node :
+		/* relaxed: who has the index got it after the key was set */
+		atomic_load_explicit(&hak_nodes[node].key, memory_order_relaxed);
+}
+
+unsigned hak_node_id(unsigned node)
+{
+	return (unsigned)(key_of(node) & (HAK_NODE_IDS - 1));
+}
+
+static unsigned key_mode(uint64_t key)
+{
+	return (unsigned)(key >> KEY_MODE_SHIFT) & 15;
+}
+
+unsigned hak_node_policy(unsigned node)
+{
+	uint64_t key = key_of(node);
+	return key >> KEY_HASH_SHIFT ? key_mode(key) : 0;
+}
+
+bool hak_node_interleaves(unsigned node)
+{
+	unsigned mode = key_mode(key_of(node));
+	return mode == MPOL_INTERLEAVE || mode == WEIGHTED_INTERLEAVE;
+}
+
+/* The index of the pool with this key. When all are taken the last one serves all further
+ * policies: their memory is then shared, and only fresh memory lies as each of them says. */
+static unsigned pool_of(uint64_t key)
+{
+	unsigned i = HAK_NODES_DIRECT;
+	if (key < HAK_NODES_DIRECT)
+		return (unsigned)key;
+	for (; i < HAK_NODES - 1; i++) {
+		uint64_t old = 0;
+		/* relaxed: the key is all there is to see */
+		if (atomic_load_explicit(&hak_nodes[i].key, memory_order_relaxed) == key ||
+		    atomic_compare_exchange_strong_explicit(&hak_nodes[i].key, &old, key, memory_order_relaxed,
+							    memory_order_relaxed) ||
+		    old == key)
+			return i;
+	}
+	uint64_t old = 0;
+	atomic_compare_exchange_strong_explicit(&hak_nodes[i].key, &old, key, memory_order_relaxed,
+						memory_order_relaxed);
+	return i;
+}
+
+/* The part of the key that says under which policy of the user's this thread stands; 0: none. */
+static uint64_t policy_key(void)
+{
+	unsigned long nodes[HAK_NODE_WORDS] = { 0 };
+	uint64_t hash = 0xcbf29ce484222325u;
+	int mode = MPOL_DEFAULT;
+	bool any = false;
+	if (!hak_option_get(HAK_OPT_bind) || flag(&policy_refused))
+		return 0;
+	if (hak_sys.get_mempolicy(&mode, nodes, HAK_NODE_IDS + 1, NULL, 0)) {
+		raise_flag(&policy_refused); /* seccomp, or no NUMA in this kernel: it stays so */
+		return 0;
+	}
+	unsigned plain = (unsigned)mode & 15;
+	for (unsigned i = 0; i < HAK_NODE_WORDS; i++) {
+		hash = (hash ^ nodes[i]) * 0x9e3779b97f4a7c15u;
+		hash ^= hash >> 29;
+		any |= nodes[i] != 0;
+	}
+	/* local allocation is what a thread without a policy gets */
+	if (plain == MPOL_DEFAULT || plain == MPOL_LOCAL || (plain == MPOL_PREFERRED && !any))
+		return 0;
+	hash = ((hash ^ (unsigned)mode) * 0x9e3779b97f4a7c15u) >> KEY_HASH_SHIFT | 1;
+	return hash << KEY_HASH_SHIFT | plain << KEY_MODE_SHIFT;
+}
+
+unsigned hak_node_mine(void)
+{
+	return node_count() < 2 ? 0 : pool_of(hak_node_here() | policy_key());
+}
+
+bool hak_node_still(unsigned node)
+{
+	return hak_node_here() == hak_node_id(node);
+}
+
+/* ---- binding ----------------------------------------------------------------------- */
+
+/*
+ * On a machine with memory-only nodes: every node with CPUs before those, `id` first and the
+ * rest by distance. Without it the kernel would go by distance alone.
+ */
+static bool bind_many(unsigned id, void *p, size_t bytes)
+{
+	unsigned long nodes[HAK_NODE_WORDS];
+	bool all = true;
+	for (unsigned i = 0; i < HAK_NODE_WORDS; i++) {
+		unsigned long memory = atomic_load_explicit(&with_memory.word[i], memory_order_relaxed);
+		nodes[i] = memory & atomic_load_explicit(&with_cpus.word[i], memory_order_relaxed);
+		all &= nodes[i] == memory;
+	}
+	if (all || !set_has(&with_cpus, id) || flag(&many_refused))
+		return false;
+	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED_MANY, nodes, HAK_NODE_IDS + 1, 0) == 0 &&
+	    hak_sys.home_node(p, bytes, id) == 0)
+		return true;
+	raise_flag(&many_refused);
+	return false;
 }
 
 void hak_node_bind(unsigned node, void *p, size_t bytes)
 {
-	unsigned long mask[HAK_NODES / 64] = { 0 };
-	int mode = MPOL_DEFAULT;
-	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2)
+	unsigned long nodes[HAK_NODE_WORDS] = { 0 };
+	unsigned id = hak_node_id(node);
+	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2 || hak_node_policy(node))
 		return;
-	/* numactl's or the program's own policy wins */
-	if (hak_sys.get_mempolicy(&mode, NULL, 0, NULL, 0) == 0 && mode != MPOL_DEFAULT)
-		return;
-	mask[node / 64] |= 1ul << (node % 64);
-	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED, mask, HAK_NODES + 1, 0) == 0)
+	nodes[id / 64] = 1ul << (id % 64);
+	if (bind_many(id, p, bytes) || hak_sys.mbind(p, bytes, MPOL_PREFERRED, nodes, HAK_NODE_IDS + 1, 0) == 0)
 		hak_count(binds, 1);
 	else
 		hak_count(bind_failures, 1);
 }
 
-void hak_node_topology(const struct hak_topology *topology)
+bool hak_node_respread(unsigned node, void *p, size_t bytes)
 {
-	uint32_t n = 0;
-	for (uint32_t i = 0; topology->this_machine && i < topology->nodes; i++)
-		n += topology->node[i].memory_bytes != 0;
-	/* memory may have come since the count was taken, or /sys was not there; it never falls:
-	 * heaps of other nodes than 0 would be left. relaxed: a thread that looks late is no worse */
-	if (n > node_count())
-		atomic_store_explicit(&hak_node_count, n, memory_order_relaxed);
+	void *page[SAMPLES];
+	int where[SAMPLES];
+	size_t step = hak_max(HAK_SUPER / 2, hak_align_up(bytes / SAMPLES, HAK_PAGE));
+	unsigned long n = 0;
+	bool away = false;
+	if (node_count() < 2 || !hak_option_get(HAK_OPT_bind) || hak_node_policy(node) || flag(&where_refused))
+		return false;
+	for (size_t at = 0; at < bytes && n < SAMPLES; at += step)
+		page[n++] = (char *)p + at;
+	if (hak_sys.where_pages(n, page, where)) {
+		raise_flag(&where_refused);
+		return false;
+	}
+	for (unsigned long i = 0; i < n; i++) /* a negative one is not there: first touch is to come */
+		away |= where[i] >= 0 && (unsigned)where[i] != hak_node_id(node);
+	if (!away || hak_sys.madvise(p, bytes, MADV_DONTNEED))
+		return false;
+	hak_count(respread, bytes);
+	return true;
+}
+
+/* ---- other pools, nearest first ---------------------------------------------------- */
+
+unsigned hak_node_order(unsigned node, uint8_t order[HAK_NODES])
+{
+	uint16_t distance[HAK_NODE_IDS];
+	uint32_t rank[HAK_NODES];
+	unsigned n = 0;
+	read_distances(hak_node_id(node), distance);
+	for (unsigned i = 0; i < HAK_NODES; i++) {
+		unsigned id = hak_node_id(i), at = n;
+		/* relaxed: arenas only come */
+		if (i == node || !atomic_load_explicit(&hak_nodes[i].arenas, memory_order_relaxed))
+			continue;
+		uint32_t r = (uint32_t)(key_of(i) >> KEY_MODE_SHIFT != key_of(node) >> KEY_MODE_SHIFT) << 17 |
+			     (uint32_t)!set_has(&with_cpus, id) << 16 | distance[id];
+		for (; at > 0 && rank[at - 1] > r; at--) {
+			rank[at] = rank[at - 1];
+			order[at] = order[at - 1];
+		}
+		rank[at] = r;
+		order[at] = (uint8_t)i;
+		n++;
+	}
+	return n;
+}
+
+void hak_node_topology(const struct hak_topology *t)
+{
+	uint32_t count = node_count();
+	if (!t->this_machine)
+		return;
+	/* memory may have come since the start, or /sys was not there. What was there stays, even
+	 * if it has gone: heaps of its node would be left */
+	for (uint32_t i = 0; i < t->nodes; i++) {
+		unsigned id = t->node[i].os_index;
+		if (id >= HAK_NODE_IDS)
+			continue;
+		if (t->node[i].has_cpus)
+			set_add(&with_cpus, id);
+		if (t->node[i].memory_bytes)
+			set_add(&with_memory, id);
+	}
+	for (unsigned id = 0, n = 0; id < HAK_NODE_IDS; id++)
+		count = (uint32_t)hak_max(count, n += set_has(&with_memory, id));
+	/* release NODES: the sets */
+	atomic_store_explicit(&hak_node_count, count, memory_order_release);
+	/* release TOPOLOGY: what it points to */
+	atomic_store_explicit(&topology, t, memory_order_release);
 }

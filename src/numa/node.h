@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Nodes: where a thread runs, which memory is whose, and each node's pool of granules
- * that no heap owns.
+ * Nodes: where a thread runs, which memory is whose, and pools of granules that no heap owns.
  *
- * The pool is the SuperSlab words of the node's arenas: no list, so nothing to lose.
- * A claim looks for the densest SuperSlab that has room (so that others become wholly
- * EMPTY), EMPTY granules before UNUSED ones, and takes its bits by CAS. Growth alone
- * takes the node's lock.
+ * A pool is what threads share whose memory belongs in the same place: a node's or, for threads
+ * that the user gave a memory policy (numactl, set_mempolicy), one for their node and that
+ * policy. Memory that was touched under one policy is so never handed out under another.
+ *
+ *   0 .. 63    the kernel's node of that number; bound to it
+ *   64 .. 127  made when first needed, and for good: a node with a higher number, a node
+ *              under a policy of the user's (not bound), memory that hakmem interleaves
+ *
+ * Where the code says `node` it means such an index; hak_node_id() is the kernel's number.
+ *
+ * The pool is the SuperSlab words of its arenas: no list, so nothing to lose. A claim looks
+ * for the densest SuperSlab that has room (so that others become wholly EMPTY), EMPTY
+ * granules before UNUSED ones, and takes its bits by CAS. Growth alone takes its lock.
  */
 #ifndef HAK_NODE_H
 #define HAK_NODE_H
@@ -16,8 +24,12 @@
 #include "numa/arena.h"
 
 #define HAK_NODES 128u
+#define HAK_NODES_DIRECT 64u
+#define HAK_NODE_IDS 1024u /* the kernel's own limit on x86-64 */
+#define HAK_NODE_WORDS (HAK_NODE_IDS / 64)
 
 struct hak_heap;
+struct hak_topology;
 
 /* X(key in the statistics, field), each a uint64_t */
 #define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes)
@@ -27,6 +39,8 @@ struct hak_node {
 	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
 	_Atomic uint64_t live_bytes;		 /* claimed granules */
 	_Atomic uint64_t mapped_bytes;		 /* slab arenas, both zones */
+	/* from DIRECT on: what the pool is for (node.c); 0: not in use. Immutable once set */
+	_Atomic uint64_t key;
 	struct hak_lock park_lock;
 	struct hak_heap *parked; /* under park_lock */
 } HAK_ALIGNED(HAK_CACHELINE);
@@ -34,14 +48,40 @@ struct hak_node {
 extern struct hak_node hak_nodes[HAK_NODES];
 extern _Atomic uint32_t hak_node_count; /* nodes with memory; 0: not asked yet */
 
-/* The node of the CPU this thread is on; 0 where the kernel does not say. */
+/* The kernel's node of the CPU this thread is on, or the nearest with memory if that one has
+ * none; 0 where the kernel does not say. */
 unsigned hak_node_here(void);
 
-/* Prefers `node` for the range, if there are several, the option is on and neither
- * thread nor program has a policy of its own. Never fails: first touch remains. */
+/* The pool for this thread's memory: its node's, and under its policy if it has one. Asks the
+ * kernel for the policy, so it is for whoever takes new memory, not for every refill. */
+unsigned hak_node_mine(void);
+
+/* False: the thread is on another node than the pool is for. Does not ask for policies. */
+bool hak_node_still(unsigned node);
+
+/* The kernel's node that a pool belongs to. */
+unsigned hak_node_id(unsigned node);
+
+/* The user's policy that a pool stands under, as the kernel numbers them; 0: none. */
+unsigned hak_node_policy(unsigned node);
+
+/* True if its pages go to several nodes by turns. */
+bool hak_node_interleaves(unsigned node);
+
+/* Gives the range the pool's policy, if there are several nodes and the option is on: the
+ * pool's node preferred; nothing where the user has a policy. Never fails: first touch remains. */
 void hak_node_bind(unsigned node, void *p, size_t bytes);
 
-struct hak_topology;
+/*
+ * For memory over 1 MiB, which carries no policy, before it is handed out again: pages that lie
+ * elsewhere than on the pool's node go back to the kernel, all or none, so that first touch
+ * decides again. True: they did, and the range is zero.
+ */
+bool hak_node_respread(unsigned node, void *p, size_t bytes);
+
+/* The other pools that have memory, in the order in which to take from them when there is no
+ * address space left for `node`: same policy first, memory-only nodes last, by distance. */
+unsigned hak_node_order(unsigned node, uint8_t order[HAK_NODES]);
 
 /* The topology was published: called once, on the reclaimer's thread, with no lock held. */
 void hak_node_topology(const struct hak_topology *topology);
@@ -85,7 +125,8 @@ uint64_t hak_node_supers(unsigned node);
 #define HAK_OCCUPANCY 9
 void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY]);
 
-/* True if the node's live memory is beyond the option's limit and huge pages exist. */
+/* True if the node's live memory is beyond the option's limit, huge pages exist, and its pages
+ * are not interleaved. */
 bool hak_node_wants_huge(unsigned node);
 
 /* First granule of a fitting run in a mask, or -1. */

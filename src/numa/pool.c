@@ -226,9 +226,11 @@ bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, stru
 	if (claim_on(node, count, aligned, huge, run) || claim_on(node, count, aligned, !huge, run))
 		return true;
 	/* address space or map count is gone: what other nodes still hold */
-	for (unsigned i = 0; i < HAK_NODES; i++)
-		if (i != node && (claim_existing(&hak_nodes[i], count, aligned, false, run) ||
-				  claim_existing(&hak_nodes[i], count, aligned, true, run)))
+	uint8_t order[HAK_NODES];
+	unsigned others = hak_node_order(node, order);
+	for (unsigned i = 0; i < others; i++)
+		if (claim_existing(&hak_nodes[order[i]], count, aligned, false, run) ||
+		    claim_existing(&hak_nodes[order[i]], count, aligned, true, run))
 			return true;
 	return false;
 }
@@ -260,7 +262,8 @@ void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 
 bool hak_node_wants_huge(unsigned node)
 {
-	return hak_option_get(HAK_OPT_thp) &&
+	/* what is interleaved is so by pages: by huge ones, nodes get even shares only of large heaps */
+	return hak_option_get(HAK_OPT_thp) && !hak_node_interleaves(node) &&
 	       /* relaxed: a threshold */
 	       atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed) >=
 		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024;

@@ -22,6 +22,10 @@
 #define PIDFD_SELF_THREAD (-10000)
 #endif
 
+#ifndef SYS_set_mempolicy_home_node
+#define SYS_set_mempolicy_home_node 450 /* on every architecture */
+#endif
+
 #define LINE_BYTES 8192
 #define REAPER_STACK ((size_t)128 << 10)
 
@@ -68,6 +72,16 @@ static long sys_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max
 			      unsigned long flags)
 {
 	return syscall(SYS_get_mempolicy, mode, nodes, maxnode, addr, flags);
+}
+
+static long sys_home_node(void *addr, size_t bytes, unsigned node)
+{
+	return syscall(SYS_set_mempolicy_home_node, addr, bytes, (unsigned long)node, 0ul);
+}
+
+static long sys_where_pages(unsigned long count, void **pages, int *status)
+{
+	return syscall(SYS_move_pages, 0, count, pages, NULL, status, 0);
 }
 
 int hak_sys_open(const char *path, int flags, unsigned mode)
@@ -175,6 +189,8 @@ struct hak_sys hak_sys = {
 	.setaffinity = sys_setaffinity,
 	.mbind = sys_mbind,
 	.get_mempolicy = sys_get_mempolicy,
+	.home_node = sys_home_node,
+	.where_pages = sys_where_pages,
 	.getcpu = sys_getcpu,
 	.read_file = sys_read_file,
 	.thread_start = sys_thread_start,

@@ -29,6 +29,10 @@ struct hak_sys {
 		      unsigned long maxnode, unsigned flags);
 	long (*get_mempolicy)(int *mode, unsigned long *nodes, unsigned long maxnode, void *addr,
 			      unsigned long flags);
+	/* Linux 5.17: where the search of a PREFERRED_MANY range begins. */
+	long (*home_node)(void *addr, size_t bytes, unsigned node);
+	/* Asks on which nodes the calling process's pages lie; moves nothing. */
+	long (*where_pages)(unsigned long count, void **pages, int *status);
 	int (*getcpu)(unsigned *cpu, unsigned *node);
 	/* Reads up to cap - 1 bytes, ends them with 0; -1 and errno on error. */
 	ssize_t (*read_file)(const char *path, char *buf, size_t cap);

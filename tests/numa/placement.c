@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
@@ -252,7 +253,7 @@ static void drop(struct batch *batch, unsigned keep, uint64_t *state)
 
 static void ask(void **pages, int *where, size_t count)
 {
-	if (syscall(SYS_move_pages, 0, count, pages, NULL, where, 0))
+	if (syscall(SYS_move_pages, 0, count, pages, NULL, where, MPOL_MF_MOVE))
 		broken("move_pages: %s", strerror(errno));
 }
 

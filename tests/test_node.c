@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pool does a thread's memory come from, on machines that are made up: sparse node
+ * numbers, CPUs without memory, memory without CPUs, policies, refusals? And what is the
+ * kernel asked to bind?
+ */
+#include "numa/node.h"
+
+#include <errno.h>
+#include <linux/mempolicy.h>
+#include <sys/mman.h>
+
+#include "counters.h"
+#include "front.h"
+#include "heap.h"
+#include "options.h"
+#include "sys/sys.h"
+
+#include "suite.h"
+
+#define MIB ((size_t)1 << 20)
+
+/* ---- a machine out of sysfs files -------------------------------------------------- */
+
+static struct {
+	const char *has_memory, *has_cpu, *online;
+	const char *distance[HAK_NODE_IDS];
+} machine;
+static unsigned here;		      /* what getcpu says */
+static int policy = MPOL_DEFAULT;     /* what get_mempolicy says, errors negative */
+static unsigned long policy_nodes[HAK_NODE_WORDS];
+static unsigned asked;		      /* get_mempolicy calls */
+static struct {
+	int mode;
+	unsigned long nodes[HAK_NODE_WORDS];
+	unsigned home;
+	unsigned calls;
+} bound;
+static int refuse_home, refuse_bind, refuse_where;
+static int where_all; /* the node that pages are said to lie on */
+static struct hak_sys real;
+
+static ssize_t f_read_file(const char *path, char *buf, size_t cap)
+{
+	const char *text = NULL;
+	unsigned id;
+	if (strstr(path, "has_memory"))
+		text = machine.has_memory;
+	else if (strstr(path, "has_cpu"))
+		text = machine.has_cpu;
+	else if (strstr(path, "online"))
+		text = machine.online;
+	else if (sscanf(path, "/sys/devices/system/node/node%u/distance", &id) == 1 && id < HAK_NODE_IDS)
+		text = machine.distance[id];
+	else
+		return real.read_file(path, buf, cap);
+	if (!text) {
+		errno = ENOENT;
+		return -1;
+	}
+	return snprintf(buf, cap, "%s\n", text);
+}
+
+static int f_getcpu(unsigned *cpu, unsigned *node)
+{
+	(void)cpu;
+	*node = here;
+	return 0;
+}
+
+static long f_get_mempolicy(int *mode, unsigned long *nodes, unsigned long maxnode, void *addr, unsigned long flags)
+{
+	(void)addr, (void)flags;
+	asked++;
+	if (policy < 0) {
+		errno = -policy;
+		return -1;
+	}
+	EXPECT(maxnode > HAK_NODE_IDS, "the kernel refuses a mask smaller than its own");
+	*mode = policy;
+	memcpy(nodes, policy_nodes, sizeof policy_nodes);
+	return 0;
+}
+
+static long f_mbind(void *p, size_t bytes, int mode, const unsigned long *nodes, unsigned long maxnode, unsigned flags)
+{
+	(void)p, (void)bytes, (void)maxnode, (void)flags;
+	if (refuse_bind) {
+		errno = refuse_bind;
+		return -1;
+	}
+	bound.mode = mode;
+	bound.calls++;
+	memcpy(bound.nodes, nodes, sizeof bound.nodes);
+	return 0;
+}
+
+static long f_home_node(void *p, size_t bytes, unsigned node)
+{
+	(void)p, (void)bytes;
+	bound.home = node;
+	errno = refuse_home;
+	return refuse_home ? -1 : 0;
+}
+
+static long f_where_pages(unsigned long count, void **pages, int *status)
+{
+	(void)pages;
+	for (unsigned long i = 0; i < count; i++)
+		status[i] = where_all;
+	errno = refuse_where;
+	return refuse_where ? -1 : 0;
+}
+
+static void boot(const char *has_memory, const char *has_cpu, const char *online)
+{
+	hak_option_values[HAK_OPT_reclaim] = 0;
+	machine.has_memory = has_memory;
+	machine.has_cpu = has_cpu;
+	machine.online = online;
+	real = hak_sys;
+	hak_sys.read_file = f_read_file;
+	hak_sys.getcpu = f_getcpu;
+	hak_sys.get_mempolicy = f_get_mempolicy;
+	hak_sys.mbind = f_mbind;
+	hak_sys.home_node = f_home_node;
+	hak_sys.where_pages = f_where_pages;
+	atomic_store(&hak_node_count, 0);
+}
+
+static unsigned mine_on(unsigned node)
+{
+	here = node;
+	return hak_node_mine();
+}
+
+static bool in_mask(unsigned node)
+{
+	return bound.nodes[node / 64] >> (node % 64) & 1;
+}
+
+/* ---- pools -------------------------------------------------------------------------- */
+
+START_TEST(one_node_asks_the_kernel_for_nothing)
+{
+	boot("0", "0", "0");
+	hak_sys.getcpu = NULL; /* a call would crash */
+	hak_sys.get_mempolicy = NULL;
+	hak_sys.mbind = NULL;
+	ck_assert_uint_eq(hak_node_mine(), 0);
+	ck_assert_uint_eq(hak_node_here(), 0);
+	ck_assert(hak_node_still(0));
+	char page[HAK_PAGE];
+	hak_node_bind(0, page, sizeof page);
+	ck_assert(!hak_node_respread(0, page, sizeof page));
+}
+END_TEST
+
+START_TEST(without_sysfs_there_is_one_node)
+{
+	boot(NULL, NULL, NULL);
+	ck_assert_uint_eq(mine_on(3), 0);
+}
+END_TEST
+
+START_TEST(a_node_below_64_is_its_own_pool)
+{
+	boot("0-2,63", "0-2,63", "0-2,63");
+	ck_assert_uint_eq(mine_on(0), 0);
+	ck_assert_uint_eq(mine_on(2), 2);
+	ck_assert_uint_eq(mine_on(63), 63);
+	ck_assert_uint_eq(hak_node_id(63), 63);
+	ck_assert_uint_eq(hak_node_policy(63), 0);
+}
+END_TEST
+
+START_TEST(nodes_with_large_numbers_get_pools_of_their_own)
+{
+	boot("0,64,128,1000", "0,64,128,1000", "0,64,128,1000");
+	unsigned a = mine_on(64), b = mine_on(128), c = mine_on(1000);
+	ck_assert(a >= HAK_NODES_DIRECT && b >= HAK_NODES_DIRECT && c >= HAK_NODES_DIRECT);
+	ck_assert(a != b && b != c && a != c);
+	ck_assert_uint_eq(mine_on(128), b);
+	ck_assert_uint_eq(hak_node_id(a), 64);
+	ck_assert_uint_eq(hak_node_id(b), 128);
+	ck_assert_uint_eq(hak_node_id(c), 1000);
+	ck_assert(hak_node_still(b)); /* asked for last, so that is where we are */
+	ck_assert(!hak_node_still(a));
+	hak_node_bind(c, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED);
+	ck_assert(in_mask(1000) && !in_mask(0));
+}
+END_TEST
+
+START_TEST(cpus_without_memory_belong_to_the_nearest_node_that_has_some)
+{
+	boot("0-1,3", "0-3", "0-3");
+	machine.distance[2] = "21 17 10 32";
+	ck_assert_uint_eq(mine_on(2), 1);
+	ck_assert_uint_eq(mine_on(3), 3);
+	here = 2;
+	ck_assert(hak_node_still(1));
+}
+END_TEST
+
+START_TEST(distances_are_listed_by_nodes_that_are_online_not_by_number)
+{
+	boot("4,9", "2,4,9", "2,4,9");
+	machine.distance[2] = "10 40 20";
+	ck_assert_uint_eq(mine_on(2), 9);
+}
+END_TEST
+
+START_TEST(each_policy_on_each_node_has_a_pool_of_its_own)
+{
+	boot("0-3", "0-3", "0-3");
+	policy = MPOL_BIND;
+	policy_nodes[0] = 1 << 2;
+	unsigned a = mine_on(0), b = mine_on(1);
+	policy_nodes[0] = 1 << 3;
+	unsigned c = mine_on(0);
+	policy = MPOL_INTERLEAVE;
+	unsigned d = mine_on(0);
+	ck_assert(a != b && a != c && a != d && c != d);
+	ck_assert(a >= HAK_NODES_DIRECT && d >= HAK_NODES_DIRECT);
+	ck_assert_uint_eq(hak_node_id(a), 0);
+	ck_assert_uint_eq(hak_node_id(b), 1);
+	ck_assert_uint_eq(hak_node_policy(a), MPOL_BIND);
+	ck_assert_uint_eq(hak_node_policy(d), MPOL_INTERLEAVE);
+	policy = MPOL_BIND;
+	policy_nodes[0] = 1 << 2;
+	ck_assert_uint_eq(mine_on(0), a);
+	policy = MPOL_DEFAULT;
+	policy_nodes[0] = 0;
+	ck_assert_uint_eq(mine_on(0), 0);
+}
+END_TEST
+
+START_TEST(interleaved_memory_is_not_laid_on_huge_pages)
+{
+	boot("0-1", "0-1", "0-1");
+	policy_nodes[0] = 3;
+	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
+	for (policy = MPOL_BIND; policy <= 6; policy += 1) {
+		bool turns = policy == MPOL_INTERLEAVE || policy == 6;
+		ck_assert_int_eq(hak_node_interleaves(hak_node_mine()), turns);
+		ck_assert_int_eq(hak_node_wants_huge(hak_node_mine()), !turns);
+	}
+}
+END_TEST
+
+START_TEST(local_allocation_is_no_policy)
+{
+	boot("0-1", "0-1", "0-1");
+	policy = MPOL_LOCAL;
+	ck_assert_uint_eq(mine_on(1), 1);
+	policy = MPOL_PREFERRED; /* of no node: how kernels before 5.14 say it */
+	ck_assert_uint_eq(mine_on(1), 1);
+	policy_nodes[0] = 1;
+	ck_assert_uint_ge(mine_on(1), HAK_NODES_DIRECT);
+}
+END_TEST
+
+START_TEST(more_policies_than_pools_share_the_last_one)
+{
+	boot("0-1", "0-1", "0-1");
+	policy = MPOL_BIND;
+	unsigned last = 0;
+	for (unsigned i = 1; i <= 100; i++) {
+		policy_nodes[1] = i;
+		last = mine_on(0);
+		ck_assert_uint_ge(last, HAK_NODES_DIRECT);
+	}
+	ck_assert_uint_eq(last, HAK_NODES - 1);
+	ck_assert_uint_eq(hak_node_policy(last), MPOL_BIND);
+	policy_nodes[1] = 1; /* the first ones keep theirs */
+	ck_assert_uint_eq(mine_on(0), HAK_NODES_DIRECT);
+}
+END_TEST
+
+START_TEST(a_refused_question_is_not_asked_again)
+{
+	boot("0-1", "0-1", "0-1");
+	policy = -EPERM;
+	ck_assert_uint_eq(mine_on(1), 1);
+	ck_assert_uint_eq(mine_on(0), 0);
+	ck_assert_uint_eq(asked, 1);
+}
+END_TEST
+
+/* ---- binding ------------------------------------------------------------------------ */
+
+START_TEST(memory_of_a_node_prefers_it)
+{
+	boot("0-1", "0-1", "0-1");
+	mine_on(0);
+	hak_node_bind(1, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED);
+	ck_assert(in_mask(1) && !in_mask(0));
+	ck_assert_uint_eq(hak_counted(binds), 1);
+}
+END_TEST
+
+START_TEST(memory_only_nodes_come_last)
+{
+	boot("0-3", "0-1", "0-3");
+	mine_on(0);
+	hak_node_bind(1, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED_MANY);
+	ck_assert(in_mask(0) && in_mask(1) && !in_mask(2) && !in_mask(3));
+	ck_assert_uint_eq(bound.home, 1);
+	/* who asks for a memory-only node gets it first */
+	hak_node_bind(2, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED);
+	ck_assert(in_mask(2) && !in_mask(0));
+}
+END_TEST
+
+START_TEST(a_kernel_without_home_nodes_prefers_one_node)
+{
+	boot("0-2", "0-1", "0-2");
+	refuse_home = ENOSYS;
+	mine_on(0);
+	hak_node_bind(1, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED);
+	ck_assert(in_mask(1) && !in_mask(0));
+	ck_assert_uint_eq(bound.calls, 2);
+	hak_node_bind(1, NULL, HAK_GRANULE);
+	ck_assert_uint_eq(bound.calls, 3); /* not tried again */
+}
+END_TEST
+
+START_TEST(memory_under_a_policy_is_not_bound)
+{
+	boot("0-1", "0-1", "0-1");
+	policy = MPOL_BIND;
+	policy_nodes[0] = 1;
+	hak_node_bind(mine_on(1), NULL, HAK_GRANULE);
+	ck_assert_uint_eq(bound.calls, 0);
+	ck_assert_uint_eq(hak_counted(bind_failures), 0);
+}
+END_TEST
+
+START_TEST(a_refused_binding_is_counted)
+{
+	boot("0-1", "0-1", "0-1");
+	refuse_bind = EPERM;
+	mine_on(0);
+	hak_node_bind(1, NULL, HAK_GRANULE);
+	ck_assert_uint_eq(hak_counted(bind_failures), 1);
+	ck_assert_uint_eq(hak_counted(binds), 0);
+}
+END_TEST
+
+/* ---- threads ------------------------------------------------------------------------ */
+
+START_TEST(a_thread_given_a_policy_gets_memory_of_its_own)
+{
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none; /* as if it had not allocated yet */
+	char *before = hak_malloc(100);
+	ck_assert_uint_eq(hak_arena_of(before)->node, 0);
+	policy = MPOL_BIND;
+	policy_nodes[0] = 2;
+	unsigned pool = hak_node_mine(), last = 0;
+	char *p = NULL;
+	for (int i = 0; i < 20000; i++) /* what the heap has of its own comes first */
+		p = hak_malloc(100);
+	last = hak_arena_of(p)->node;
+	ck_assert_uint_eq(last, pool);
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(300 * 1024))->node, pool);
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(3 * MIB))->node, pool);
+	policy = MPOL_DEFAULT;
+	policy_nodes[0] = 0;
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(300 * 1024))->node, 0);
+	/* and blocks of the other pool go back to it */
+	hak_free(p);
+	hak_free(before);
+}
+END_TEST
+
+START_TEST(a_thread_that_moved_leaves_its_full_magazine_behind)
+{
+	static char *p[2000];
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	for (int i = 0; i < 2000; i++)
+		p[i] = hak_malloc(64);
+	here = 1;
+	for (int i = 0; i < 2000; i++) /* frees alone: a full magazine is where it notices */
+		hak_free(p[i]);
+	ck_assert_uint_eq(hak_heap_self->node, 1);
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(64))->node, 1);
+}
+END_TEST
+
+/* ---- huge blocks, the second time ---------------------------------------------------- */
+
+START_TEST(a_huge_block_that_lay_elsewhere_is_given_back_before_reuse)
+{
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	char *p = hak_malloc(8 * MIB);
+	p[5 * MIB] = 1;
+	hak_free(p);
+	where_all = 0; /* where the thread is: kept */
+	ck_assert_ptr_eq(hak_malloc(8 * MIB), p);
+	ck_assert_int_eq(p[5 * MIB], 1);
+	hak_free(p);
+	where_all = -ENOENT; /* never touched */
+	ck_assert_ptr_eq(hak_malloc(8 * MIB), p);
+	ck_assert_int_eq(p[5 * MIB], 1);
+	hak_free(p);
+	where_all = 1;
+	ck_assert_ptr_eq(hak_malloc(8 * MIB), p);
+	ck_assert_int_eq(p[5 * MIB], 0);
+	ck_assert_uint_eq(hak_counted(respread), 8 * MIB);
+	p[5 * MIB] = 1;
+	hak_free(p);
+	refuse_where = EPERM; /* nobody knows: kept */
+	ck_assert_ptr_eq(hak_malloc(8 * MIB), p);
+	ck_assert_int_eq(p[5 * MIB], 1);
+}
+END_TEST
+
+/* ---- other pools ---------------------------------------------------------------------- */
+
+START_TEST(pools_are_taken_by_policy_then_tier_then_distance)
+{
+	static struct hak_arena *fake;
+	uint8_t order[HAK_NODES];
+	boot("0-4", "0-3", "0-4");
+	machine.distance[1] = "30 10 20 25 15";
+	fake = mmap(NULL, sizeof *fake, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mine_on(1);
+	policy = MPOL_BIND;
+	policy_nodes[0] = 1;
+	unsigned other = mine_on(2);
+	for (unsigned i = 0; i < 5; i++)
+		atomic_store(&hak_nodes[i].arenas, fake);
+	atomic_store(&hak_nodes[other].arenas, fake);
+	ck_assert_uint_eq(hak_node_order(1, order), 5);
+	const unsigned want[] = { 2, 3, 0, 4, other }; /* 4 is near, but memory-only */
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_uint_eq(order[i], want[i]);
+}
+END_TEST
+
+SUITE("node", 30, CALM(one_node_asks_the_kernel_for_nothing), CALM(without_sysfs_there_is_one_node),
+      CALM(a_node_below_64_is_its_own_pool), CALM(nodes_with_large_numbers_get_pools_of_their_own),
+      CALM(cpus_without_memory_belong_to_the_nearest_node_that_has_some),
+      CALM(distances_are_listed_by_nodes_that_are_online_not_by_number),
+      CALM(each_policy_on_each_node_has_a_pool_of_its_own), CALM(interleaved_memory_is_not_laid_on_huge_pages),
+      CALM(local_allocation_is_no_policy),
+      CALM(more_policies_than_pools_share_the_last_one), CALM(a_refused_question_is_not_asked_again),
+      CALM(memory_of_a_node_prefers_it), CALM(memory_only_nodes_come_last),
+      CALM(a_kernel_without_home_nodes_prefers_one_node), CALM(memory_under_a_policy_is_not_bound),
+      CALM(a_refused_binding_is_counted), CALM(a_thread_given_a_policy_gets_memory_of_its_own),
+      CALM(a_thread_that_moved_leaves_its_full_magazine_behind),
+      CALM(a_huge_block_that_lay_elsewhere_is_given_back_before_reuse),
+      CALM(pools_are_taken_by_policy_then_tier_then_distance))
