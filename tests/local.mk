@@ -39,7 +39,7 @@ check-core: $(CORE_TESTS)
 # Scripts test the shipped shape: each gets the library as its argument.
 script_tests = %D%/exports.sh %D%/needed.sh
 if BUILD_TOOLS
-script_tests += %D%/tools/commands.sh %D%/tools/documented.sh %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
+script_tests += %D%/tools/commands.sh %D%/tools/documented.sh %D%/tools/install.sh %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
 check_PROGRAMS += %D%/tools/target %D%/tools/target_static
 endif
 %C%_tools_target_LDADD = -lpthread
