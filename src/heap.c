@@ -194,15 +194,16 @@ static uint64_t push(struct hak_heap *to, struct hak_parcel *p, size_t bytes)
 		/* release PARCEL: its contents, and the senders' last use of the blocks */
 	} while (!atomic_compare_exchange_weak_explicit(&to->inbox, &top, p, memory_order_release,
 							memory_order_relaxed));
-	/* relaxed: a threshold; a take between the two only makes it too high for a while */
+	/* relaxed: a threshold; with a collect at the same time it is off until the next */
 	return atomic_fetch_add_explicit(&to->inbox_weight, bytes + PARCEL_WEIGHT, memory_order_relaxed);
 }
 
 /* The tag of a block that is out; 0 after a fault: it is no such block. */
 static uint32_t tag_of_block(const void *p)
 {
-	/* relaxed: the class cannot change while the block is out; the owner may */
-	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed);
+	/* acquire TAG: the heap can be found. The class cannot change while the block is out;
+	 * the owner may, even to a heap made since the block was handed out */
+	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_acquire);
 	if (tag && hak_tag_code(tag) < HAK_CODE(HAK_CLASSES))
 		return tag;
 	hak_fault("double free", p, 0, 0);

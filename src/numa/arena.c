@@ -241,9 +241,10 @@ struct hak_arena *hak_arena_new(unsigned node, enum hak_arena_kind kind, uint32_
 void hak_tags_set(struct hak_arena *arena, uint32_t granule, uint32_t count, uint32_t first, uint32_t rest)
 {
 	_Atomic uint32_t *t = hak_tag_of(arena->base + (size_t)granule * HAK_GRANULE);
-	/* relaxed: who holds a block of these granules got it after this store */
+	/* release TAG: of a slab that is adopted with blocks out, who reads the new owner's
+	 * number finds its heap. All else is older than the blocks */
 	for (uint32_t i = 0; i < count; i++)
-		atomic_store_explicit(t + i, i ? rest : first, memory_order_relaxed);
+		atomic_store_explicit(t + i, i ? rest : first, memory_order_release);
 }
 
 void hak_arena_each(void (*visit)(struct hak_arena *arena, void *arg), void *arg)
