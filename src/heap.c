@@ -33,7 +33,6 @@ static void *const no_entry[1] = { NULL };
 struct hak_heap hak_heap_none = {
 	.mags = { [0 ... HAK_MAG_CLASSES - 1] = { .top = (void **)no_entry, .limit = (void **)no_entry } },
 	.tag = (HAK_HEAP_MAX + 1) << HAK_TAG_HEAP_SHIFT,
-	.lock = HAK_LOCK_INIT(HAK_RANK_HEAP),
 };
 HAK_TLS struct hak_heap *hak_heap_self = &hak_heap_none;
 
@@ -749,7 +748,6 @@ void hak_heap_park(struct hak_heap *h)
 void hak_heap_fork_prepare(void)
 {
 	hak_lock(&ids_lock);
-	hak_lock(&hak_heap_none.lock);
 	for (uint32_t id = 1; id <= hak_heap_count(); id++)
 		hak_lock(&hak_heap_by_id(id)->lock);
 	for (unsigned i = 0; i < HAK_NODES; i++)
@@ -766,7 +764,6 @@ void hak_heap_fork_parent(void)
 		hak_unlock(&hak_nodes[i].park_lock);
 	for (uint32_t id = hak_heap_count(); id >= 1; id--)
 		hak_unlock(&hak_heap_by_id(id)->lock);
-	hak_unlock(&hak_heap_none.lock);
 	hak_unlock(&ids_lock);
 }
 
@@ -787,7 +784,6 @@ void hak_heap_fork_child(struct hak_heap *self)
 	}
 	for (uint32_t id = hak_heap_count(); id >= 1; id--)
 		hak_lock_reset(&hak_heap_by_id(id)->lock);
-	hak_lock_reset(&hak_heap_none.lock);
 	hak_lock_reset(&ids_lock);
 	park_vanished(self);
 }
@@ -804,7 +800,6 @@ void hak_heap_fork_raw(struct hak_heap *self)
 		n->lock.state = 0; /* growth: at worst a step that was mapped is not opened */
 	}
 	ids_lock.state = 0;
-	hak_heap_none.lock.state = 0;
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
 		struct hak_heap *h = hak_heap_by_id(id);
 		if (h && h != self && atomic_load_explicit(&h->lock.state, memory_order_relaxed))
