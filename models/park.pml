@@ -4,10 +4,11 @@
  * and start, adopt slabs, the reclaimer looks in, and somebody forks?
  *
  * Threads take a parked heap whole (or run without one), refill, allocate and
- * free on the fast path (no lock, entry before top), free remotely, adopt one
- * slab of a parked heap, and park.  A slab holds one block here: block b is
- * slab b.  The remote protocol itself is remote.pml's; here a remote free is
- * two steps (bit and QUEUED, then the push), so that fork can come between.
+ * free on the fast path (no lock, entry before top), buffer and send others'
+ * blocks, adopt one slab of a parked heap, and park.  A slab holds one block
+ * here: block b is slab b.  The remote protocol itself is remote.pml's; here an
+ * inbox is a set, and a flush is a step to make a parcel, one to push it and
+ * one to forget what was sent, so that fork can come between.
  *
  * fork: after "child" is set only the forking thread runs (provided clauses),
  * on the state that the others left.  The forker has no heap of its own.
@@ -26,22 +27,22 @@
 #endif
 #define NH	2
 #define NB	3		/* blocks = slabs; 0 and 1 start in heap 0, 2 in heap 1 */
-#define LATE	NH		/* the late heap's lock: frees of threads without heap */
 #define NIL	255
 #define NONE	255
 #define BIT(b)	(1 << (b))
 #define CAP	2
 
 /* the code's state */
-bit lock[NH + 1];
+bit lock[NH];
 bit plock;			/* the node's parked list */
 byte phead = NIL;
 byte hlink[NH];
 bit parked[NH];			/* heap's state, written under plock */
 byte owner[NB];			/* the slab's owner, also its tag */
 byte slabs[NH];			/* the heap's list of slabs (mask) */
-byte fre, remote, queued;	/* per slab, one bit each */
-byte pend[NH];			/* pending stacks (masks) */
+byte fre;			/* the slabs' bitmaps (mask) */
+byte inbox[NH];			/* blocks in its parcels (masks) */
+byte buf[NH];			/* the buffers for others' blocks (masks) */
 byte mag[NH * CAP];
 byte top[NH];
 byte pool;			/* EMPTY slabs that no heap owns */
@@ -133,18 +134,37 @@ inline list_pop(h)
 #endif
 }
 
-/* owner's lock held */
+/* h's lock held, under which b's tag was read */
+inline put(h)
+{
+	d_step {
+		assert(owner[b] == h);		/* home is this heap's */
+		assert(!((fre | live) & BIT(b)));	/* a double free, or garbage */
+		fre = fre | BIT(b)
+	}
+}
+
+/* h's lock held: what is another heap's by now is passed on */
 inline collect(h)
 {
 	d_step {
-		x = pend[h];
-		assert((x & ~slabs[h]) == 0 && (x & ~queued) == 0);
-		pend[h] = 0;
-		queued = queued & ~x;
-		assert((fre & remote & x) == 0);
-		fre = fre | (remote & x);
-		remote = remote & ~x;
-		x = 0
+		x = inbox[h];
+		inbox[h] = 0;
+		b = 0;
+		do
+		:: b < NB ->
+			if
+			:: (x & BIT(b)) && owner[b] == h ->
+				assert(!((fre | live) & BIT(b)));
+				fre = fre | BIT(b)
+			:: (x & BIT(b)) && owner[b] != h ->
+				inbox[owner[b]] = inbox[owner[b]] | BIT(b)
+			:: else
+			fi;
+			b++
+		:: else -> break
+		od;
+		b = 0; x = 0
 	}
 }
 
@@ -153,35 +173,64 @@ inline drain(h)
 	do
 	:: top[h] > 0 -> d_step {
 		top[h]--;
-		b = mag[h * CAP + top[h]];
-		assert(!(fre & BIT(b)));	/* a double free, or garbage */
-		assert(!(live & BIT(b)));
-		assert(owner[b] == h);
-		fre = fre | BIT(b)
-	   }
+		b = mag[h * CAP + top[h]]
+	   };
+	   put(h)
 	:: else -> break
 	od;
 	b = 0
 }
 
-/* two steps: whether the caller's lock covers both is the question */
-inline free_remote()
+/* h's lock held: whether it covers all three steps is the question */
+inline flush(h)
 {
-	d_step {
-		assert(!((remote | fre) & BIT(b)));
-		remote = remote | BIT(b);
+	do
+	:: buf[h] ->
+		d_step {	/* into a parcel; the buffer is as it was */
+			b = 0;
+			do
+			:: !(buf[h] & BIT(b)) -> b++
+			:: else -> break
+			od;
+			o = owner[b]
+		};
+		if
+		:: o == h -> put(h)	/* adopted by us since */
+		:: else -> d_step {
+			assert(!(inbox[o] & BIT(b)));
+			inbox[o] = inbox[o] | BIT(b)
+		   }
+		fi;
+		buf[h] = buf[h] & ~BIT(b)
+	:: else -> break
+	od;
+	b = 0; o = 0
+}
+
+/* a thread without a heap: no lock held */
+inline deliver()
+{
+	do
+	:: o = owner[b];
+#ifndef MUT_LATE_NO_LOCK
+	   acquire(lock[o]);
+#endif
+	   if
+	   :: owner[b] == o ->
+		put(o);
 		reg = reg & ~BIT(b);
-		ok = !(queued & BIT(b));
-		queued = queued | BIT(b)
-	};
-	if
-	:: ok -> d_step {
-		assert(!(pend[owner[b]] & BIT(b)));
-		pend[owner[b]] = pend[owner[b]] | BIT(b)
-	   }
-	:: else
-	fi;
-	ok = 0
+		ok = 1
+	   :: else
+	   fi;
+#ifndef MUT_LATE_NO_LOCK
+	   drop(lock[o]);
+#endif
+	   if
+	   :: ok -> break
+	   :: else
+	   fi
+	od;
+	ok = 0; o = 0
 }
 
 inline pick(set)
@@ -235,8 +284,8 @@ inline adopt()
 #endif
 			x = slabs[p];
 			if
-			:: atomic { x & ~queued ->
-				pick(x & ~queued);
+			:: atomic { x ->
+				pick(x);
 				owner[b] = h;	/* slab and tag: before p is put back */
 				slabs[h] = slabs[h] | BIT(b)
 			   };
@@ -257,7 +306,7 @@ inline adopt()
 
 proctype thread(byte id) provided (HERE)
 {
-	byte h, p, b, x, t, i, n;
+	byte h, p, b, o, x, t, i, n;
 	bit ok;
 
 	do
@@ -294,6 +343,10 @@ proctype thread(byte id) provided (HERE)
 			:: atomic { live ->		/* free of anybody's block */
 				pick(live); live = live & ~BIT(b); reg = reg | BIT(b) };
 				if
+				:: owner[b] != h -> d_step {
+					buf[h] = buf[h] | BIT(b);
+					reg = reg & ~BIT(b)
+				   }
 				:: owner[b] == h && top[h] < CAP ->
 #ifdef MUT_TOP_FIRST		/* top before the entry */
 					d_step { x = b; top[h]++ };
@@ -302,23 +355,24 @@ proctype thread(byte id) provided (HERE)
 					mag[h * CAP + top[h]] = b;
 					d_step { top[h]++; reg = reg & ~BIT(b) }
 #endif
-				:: else ->
+				:: owner[b] == h && top[h] == CAP ->
 					acquire(lock[h]);
-					free_remote();
+					put(h);
+					reg = reg & ~BIT(b);
 					drop(lock[h])
 				fi;
 				b = 0
+			:: buf[h] ->
+#ifdef MUT_FLUSH_NO_LOCK
+				flush(h)
+#else
+				acquire(lock[h]); flush(h); drop(lock[h])
+#endif
 			fi;
 			i++
 		:: atomic { i < OPS && h == NIL && live ->
 			pick(live); live = live & ~BIT(b); reg = reg | BIT(b) };
-#ifndef MUT_LATE_NO_LOCK
-			acquire(lock[LATE]);
-#endif
-			free_remote();
-#ifndef MUT_LATE_NO_LOCK
-			drop(lock[LATE]);
-#endif
+			deliver();
 			b = 0;
 			i++
 		:: true -> break
@@ -353,12 +407,12 @@ proctype reclaimer() provided (HERE)
 		d_step { ok = !lock[h]; lock[h] = 1 };
 		if
 		:: ok ->
+			collect(h);
 			x = slabs[h];
 			if
-			:: atomic { x & fre & ~queued ->
-				pick(x & fre & ~queued);
-				assert(owner[b] == h && !(remote & BIT(b)));
-				queued = queued | BIT(b);
+			:: atomic { x & fre ->
+				pick(x & fre);
+				assert(owner[b] == h);
 				pool = pool | BIT(b)
 			   };
 			   slabs[h] = x & ~BIT(b)
@@ -398,40 +452,42 @@ inline check_heaps()
 
 inline check_blocks()
 {
-	collect(0); collect(1);
+	flush(0); flush(1);
+	collect(0); collect(1); collect(0);
 	drain(0); drain(1);
 	d_step {
-		/* a remote bit is home, a block is in one place, a slab in one list */
-		assert(remote == 0);
+		/* every parcel is home, a block is in one place, a slab in one list */
+		assert(inbox[0] == 0 && inbox[1] == 0);
 		assert((fre & live) == 0 && (fre & reg) == 0);
 		assert((fre | live | reg) == 7);
 		assert((slabs[0] & slabs[1]) == 0 && (slabs[0] & pool) == 0 && (slabs[1] & pool) == 0);
-		assert((slabs[0] | slabs[1] | pool) == 7);
-		assert(queued == pool)
+		assert((slabs[0] | slabs[1] | pool) == 7)
 	}
 }
 
 proctype judge() provided (HERE)
 {
-	byte h, b, x;
+	byte h, b, o, x;
 
 	done == NPROC;
 	check_heaps();
 	assert(reg == 0);
+	acquire(lock[0]);
+	acquire(lock[1]);	/* fork must not cut it off */
 	check_blocks();
-	judged = 1
+	judged = 1;
+	drop(lock[0]); drop(lock[1])
 }
 
 #ifdef WITH_FORK
 proctype forker()
 {
-	byte h, b, x, t;
+	byte h, b, o, x, t;
 	bit ok;
 
-	/* the order of locks: heaps by id, the late heap, then the parked list */
+	/* the order of locks: heaps by id, then the parked list */
 	acquire(lock[0]);
 	acquire(lock[1]);
-	acquire(lock[LATE]);
 #ifndef MUT_FORK_NO_PLOCK
 	acquire(plock);
 #endif
@@ -440,7 +496,7 @@ proctype forker()
 	:: goto parent
 	fi;
 	/* the child: every other thread is gone, wherever it was */
-	drop(lock[0]); drop(lock[1]); drop(lock[LATE]);
+	drop(lock[0]); drop(lock[1]);
 	drop(plock);
 	do
 	:: h < NH ->
@@ -461,7 +517,7 @@ proctype forker()
 	judged = 1;
 	goto end;
 parent:
-	drop(lock[0]); drop(lock[1]); drop(lock[LATE]);
+	drop(lock[0]); drop(lock[1]);
 	drop(plock);
 end:
 	skip

@@ -3,7 +3,8 @@
 #
 # Do the models hold, and would they notice if they did not?  Runs every model
 # exhaustively under SPIN, then each seeded mutation, which counts as passed
-# only if the assertion named here catches it.
+# only if the assertion named here catches it.  Before that, it compares the
+# orders' tags in src/ with each other and with the table in README.md.
 #
 #   models/run.sh            everything, under three minutes on one core
 #   models/run.sh --deep     larger configurations too (some minutes more, 3 GB)
@@ -120,58 +121,83 @@ caught()
 	fi
 }
 
-# --- remote.pml: lost, doubled, misplaced ---------------------------------
-all=(-DNFREER=2 -DFREES=1 -DOPS_A=2 -DOPS_B=2 -DWITH_ADOPT -DWITH_RELEASE)
-core=(-DNFREER=2 -DFREES=2 -DOPS_A=2)
-holds 'free and collect, 2 slabs, 2 freers' remote "${core[@]}"
-holds '3 freers, several words a slab' remote -DNFREER=3 -DFREES=1 -DOPS_A=2 -DSPLIT
-holds 'owner change' remote -DNFREER=2 -DFREES=1 -DOPS_A=2 -DOPS_B=1 -DWITH_ADOPT
-holds 'owner change, release and claim' remote "${all[@]}"
-holds '1 slab through several lives' remote -DNS=1 -DNFREER=2 -DFREES=2 -DOPS_A=3 -DOPS_B=2 \
-	-DWITH_ADOPT -DWITH_RELEASE -DSPLIT
-holds 'both heaps claim' remote -DNS=1 -DNFREER=2 -DFREES=2 -DOPS_A=3 -DOPS_B=2 \
-	-DWITH_RELEASE -DWITH_CLAIM_A
-holds 'pop of one slab, under the lock' remote "${core[@]}" -DPOP_ONE
-holds 'pop of all, even without the lock' remote -DNFREER=2 -DFREES=2 -DOPS_A=1 -DNA=2 -DUNLOCKED
+# tags SIDE FILE...: the tags that stand behind the word release or acquire
+tags()
+{
+	local side=$1
+	shift
+	grep -rhoE "$side [A-Z]{3,}" "$@" | cut -d' ' -f2 | sort -u
+}
 
-caught 'pop of one slab without the lock: ABA' 'onstk[s]' \
-	remote -DNFREER=2 -DFREES=2 -DOPS_A=1 -DNA=2 -DUNLOCKED -DPOP_ONE
-lost='(word[s]==0)||(reach'
-caught 'plain store in place of the CAS that pushes' "$lost" remote "${all[@]}" -DMUT_PUSH_STORE
-caught 'QUEUED set by load and store' '!(onstk[s])' remote "${all[@]}" -DMUT_QUEUED_RACY
-caught 'owner read before QUEUED is set' '(owner[s]==o)' remote "${all[@]}" -DMUT_OWNER_EARLY
-caught 'QUEUED set before the bit' "$lost" remote "${all[@]}" -DMUT_BIT_LATE
-caught 'QUEUED cleared after the words are taken' "$lost" remote "${all[@]}" -DMUT_CLEAR_LATE
-caught 'link read after QUEUED is cleared' '!((reach' remote "${core[@]}" -DMUT_LINK_LATE
-caught 'released without QUEUED (or metadata zeroed)' 'onstk[s]' remote "${all[@]}" -DMUT_RELEASE_UNQUEUED
-caught 'EMPTY only looked for where a bit came back' '(fre[s]!=' remote "${all[@]}" -DMUT_NO_EMPTY_CHECK
-caught 'adoption of a slab that is queued' 'owner[s]==h' remote "${all[@]}" -DMUT_ADOPT_NO_CAS
-caught 'adoption clears QUEUED before the owner' '(owner[s]==o)' remote "${all[@]}" -DMUT_ADOPT_CLEAR_FIRST
-caught 'no collect after adoption' "$lost" remote "${all[@]}" -DMUT_ADOPT_NO_RECOLLECT
-caught 'claim opens the state before the owner' '(owner[s]==o)' remote "${all[@]}" -DMUT_CLAIM_OPEN_FIRST
+# paired LABEL FILE...: each tag has both sides.  src/ knows all that models/ use
+paired()
+{
+	wanted "$1 tags" || return 0
+	local label=$1 odd
+	shift
+	odd=$(comm -3 <(tags release "$@") <(tags acquire "$@") | tr -d '\t' | tr '\n' ' ')
+	odd+=$(comm -13 <(tags release "$here/../src") <(tags release "$@") | tr '\n' ' ')
+	if [ -z "$odd" ] && [ -n "$(tags release "$@")" ]; then
+		passed=$((passed + 1))
+		printf 'ok    tags      %s\n' "$label"
+	else
+		failed=$((failed + 1))
+		printf 'FAIL  tags      %s: without the other side, or not in src/: %s\n' "$label" "${odd:-all}"
+	fi
+}
+
+paired 'release and acquire in src/' "$here/../src"
+paired 'the same in models/README.md' "$here/README.md"
+paired 'the same in remote.pml' "$here/remote.pml"
+
+# --- remote.pml: lost, doubled, misplaced ---------------------------------
+both=(-DOPS_A=2 -DOPS_B=2 -DWITH_ADOPT)
+all=(-DNFREER=2 "${both[@]}" -DWITH_RELEASE)
+three=(-DNS=1 -DNB=3 -DNFREER=3)
+small=(-DNFREER=1 -DOPS_A=2 -DOPS_B=1 -DWITH_ADOPT)
+holds '3 freers, 3 parcels' remote "${three[@]}" -DNP=3
+holds 'parcels used again, or none left' remote -DNS=1 -DNB=3 -DNFREER=2 -DFREES=2 -DOPS_A=3
+holds 'slabs change owner, there and back' remote -DNFREER=2 "${both[@]}"
+holds 'parcels with blocks of two heaps' remote -DNB=2 -DNP=3 -DNFREER=2 -DOPS_A=1 -DOPS_B=1 -DWITH_ADOPT
+holds 'owner change, release and claim' remote "${all[@]}"
+holds '1 slab of 2 blocks through several lives' remote -DNS=1 -DNB=2 -DNFREER=1 -DFREES=2 \
+	-DOPS_A=3 -DOPS_B=2 -DWITH_ADOPT -DWITH_RELEASE
+holds 'heaps that free remotely too' remote -DNFREER=1 "${both[@]}" -DWITH_RELEASE -DWITH_BUFFER
+holds 'collected by others' remote -DNFREER=1 "${both[@]}" -DWITH_RELEASE -DRESCUES=1
+holds 'one parcel at a time, under the lock' remote "${three[@]}" -DPOP_ONE
+holds 'the whole inbox, even without the lock' remote -DNS=1 -DNB=3 -DNFREER=2 -DFREES=2 -DOPS_A=1 -DNA=2 -DUNLOCKED
+
+lost='(n==listed)'
+caught 'one parcel at a time without the lock: ABA' "$lost" \
+	remote "${three[@]}" -DOPS_A=1 -DNA=2 -DUNLOCKED -DPOP_ONE
+caught 'push by plain store' "$lost" remote "${all[@]}" -DMUT_PUSH_STORE
+caught 'inbox taken by load and store' "$lost" remote "${all[@]}" -DMUT_TAKE_STORE
+caught 'next read after the parcel was given back' "$lost" remote "${all[@]}" -DMUT_NEXT_LATE
+caught 'collected for another without its lock' "$lost" remote -DNFREER=2 -DRESCUES=1 -DMUT_RESCUE_NO_LOCK
+caught 'all that is in the inbox taken for ours' '(tag[' remote "${all[@]}" -DMUT_NO_TAG_CHECK
+caught 'not passed on' '(what[p]==0)' remote "${all[@]}" -DMUT_FORWARD_NONE
+caught 'passed on to the same heap: no end' 'hops[p]' remote "${small[@]}" -DMUT_FORWARD_BACK
+caught 'adoption without the parked heap'"'"'s lock' '(tag[' remote "${all[@]}" -DMUT_ADOPT_NO_LOCK
+caught 'delivered by a tag read before the lock alone' '(tag[' remote "${all[@]}" -DMUT_DELIVER_UNCHECKED
+caught 'delivered without a look for EMPTY' '(tag[s]==255)||' remote "${all[@]}" -DMUT_EMPTY_UNSEEN
+caught 'blocks in parcels counted as free: released with blocks out' '((fre&' \
+	remote "${small[@]}" -DNS=1 -DNB=2 -DFREES=2 -DWITH_RELEASE -DMUT_RELEASE_PARCELS
 
 # --- weak.pml: the memory orders -------------------------------------------
-two=(-DLIVES=1 -DOPS_A=3)
-holds 'orders: collect and adopt' weak
-holds 'orders: release and claim' weak "${two[@]}"
-holds 'R14 needs no acquire: the parked heap'"'"'s lock has it' weak -DR14=0
-holds 'R12 needs no acquire: the heap'"'"'s lock has it' weak "${two[@]}" -DR12=0
-race='(clk['
-caught 'R1 relaxed: block handed out while in use' "$race" weak -DR1=0
-caught 'R2 without acquire: stale owner' owt weak -DR2=1
-caught 'R2 without release: block lost' '(word==0)' weak -DR2=2
-caught 'R5 relaxed: link' 'pt[2]' weak -DR5=0
-caught 'R6 relaxed: link' 'pt[2]' weak -DR6=0
-caught 'R8 without acquire: block lost' '(word==0)' weak -DR8=1
-caught 'R8 without release: link' 'pt[2]' weak -DR8=2
-caught 'R9 relaxed: block handed out while in use' "$race" weak -DR9=0
-caught 'R16 without acquire: block lost' '(word==0)' weak -DR16=1
-caught 'R16 without release: stale owner' owt weak -DR16=2
-caught 'R13 relaxed: owner of the next life' owr weak "${two[@]}" -DR13=0
-caught 'R17 relaxed: owner of the next life' owr weak "${two[@]}" -DR17=0
-caught 'R18 relaxed: stale owner' owt weak "${two[@]}" -DR18=0
-caught 'R14 and the lock relaxed' owr weak -DR14=0 -DLOCK=0
-caught 'lock relaxed: bitmap' 'pt[3]' weak -DLOCK=0
+holds 'orders: collect, deliver and adopt' weak
+holds 'orders: release and claim' weak -DLIVES=1
+parcel='pt[(2+p)]'
+caught 'P3 relaxed: parcel read while it is written' "$parcel" weak -DP3=0
+caught 'P3 relaxed where a parcel is passed on' "$parcel" weak -DP3F=0
+caught 'P4 relaxed: parcel read while it is written' "$parcel" weak -DP4=0
+caught 'P1, P6, P7 relaxed: new owner'"'"'s heap not found' '(ok==1)' weak -DP167=0
+caught 'P10 relaxed: new owner'"'"'s heap not found' '(ok==1)' weak -DP10=0
+caught 'P12 relaxed: fields of a new heap' 'pt[5]' weak -DP12=0
+caught 'P13 relaxed: fields of a new heap' 'pt[5]' weak -DP13=0
+caught 'P9 relaxed: slab still in use by its last owner' 'pt[4]' weak -DLIVES=1 -DP9=0
+caught 'P11 relaxed: slab still in use by its last owner' 'pt[4]' weak -DLIVES=1 -DP11=0
+caught 'heap lock without acquire: put home by the wrong heap' '==o)' weak -DLOCK=1
+caught 'heap lock without release: put home by the wrong heap' '==o)' weak -DLOCK=2
 
 # --- park.pml: heaps, threads, fork ----------------------------------------
 holds 'park, take whole, adopt' park -DNT=2 -DOPS=3
@@ -184,11 +210,11 @@ caught 'parked list without a lock: ABA' '(x==3)' park -DNT=3 -DLIVES=2 -DOPS=0 
 caught 'push on the parked list without its lock' 'parked[h]' park -DNT=2 -DOPS=2 -DMUT_PARK_NO_LOCK
 caught 'heap marked as taken after the list'"'"'s lock: lost by fork' '(x==3)' park "${f[@]}" -DMUT_POP_MARKS_LATE
 caught 'adopter waits for the parked heap'"'"'s lock: deadlock with fork' 'judged' park "${f[@]}" -DMUT_ADOPT_BLOCKS
-caught 'popped taken for locked: races with the reclaimer' 'owner[b]==h' \
-	park -DNT=2 -DOPS=2 -DWITH_RECLAIM -DMUT_POP_IS_LOCK
+caught 'popped taken for locked' '(owner[b]==o)' park -DNT=2 -DOPS=2 -DWITH_RECLAIM -DMUT_POP_IS_LOCK
 caught 'adoption from a heap with full magazines' 'owner[b]==' park -DNT=2 -DOPS=2 -DMUT_ADOPT_UNDRAINED
 caught 'magazine top before the entry: garbage in the child' 'fre&live' park "${f[@]}" -DMUT_TOP_FIRST
-caught 'late free without a lock: lost in the child' 'remote==0' park -DNT=2 -DOPS=1 -DWITH_FORK -DMUT_LATE_NO_LOCK
+caught 'flush outside the own lock: sent twice by the child' '(inbox[o]' park "${f[@]}" -DMUT_FLUSH_NO_LOCK
+caught 'late free without the owner'"'"'s lock' '(owner[b]==o)' park -DNT=2 -DOPS=2 -DMUT_LATE_NO_LOCK
 caught 'fork without the parked list'"'"'s lock' '(x==3)' park "${f[@]}" -DMUT_FORK_NO_PLOCK
 caught 'child parks nothing' '(x==3)' park "${f[@]}" -DMUT_CHILD_PARKS_NONE
 
@@ -213,8 +239,10 @@ caught 'child takes a range in flight for zero' 'dirty[' superslab "${f[@]}" -DM
 if [ "$deep" -eq 1 ]; then
 	limit=600
 	memory=3000
-	holds '1 slab, 3 blocks, 3 freers, all' remote -DNS=1 -DNB=3 -DNFREER=3 -DFREES=1 -DOPS_A=2 \
-		-DOPS_B=2 -DWITH_ADOPT -DWITH_RELEASE -DSPLIT
+	holds '2 slabs of 2 blocks, 3 parcels, all' remote -DNB=2 -DNP=3 -DNFREER=2 -DOPS_A=2 -DOPS_B=1 \
+		-DWITH_ADOPT -DWITH_RELEASE
+	holds '2 freers, collected by others' remote "${all[@]}" -DRESCUES=1
+	holds '2 freers, 2 flushes' remote "${all[@]}" -DFREES=2
 	holds '3 threads and fork' park -DNT=3 -DOPS=1 -DWITH_FORK
 	holds '2 threads, reclaimer and fork' park -DNT=2 -DOPS=1 -DWITH_RECLAIM -DWITH_FORK
 	holds '2 threads, reclaimer, 2 operations' park -DNT=2 -DOPS=2 -DWITH_RECLAIM

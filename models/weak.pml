@@ -3,63 +3,58 @@
  * Which memory order does each atomic of the remote-free protocol need?
  *
  * remote.pml is sequentially consistent.  This model takes one slab with two
- * blocks in one word and adds what a weak machine and C11 add:
+ * blocks and executes what C11 allows beyond that:
  *
- *  - Each thread's accesses run in any order that its dependencies (data,
- *    address, and control towards a store) and its acquire and release
- *    accesses allow.  Loads run ahead of branches.  Memory itself is
- *    multi-copy atomic, as on x86, ARMv8 and RISC-V.
- *  - Vector clocks follow happens-before as C11 defines it, release sequences
- *    included.  Accesses that the code leaves plain, or relaxed because
- *    another access orders them (block contents, link, owner), must be ordered
- *    by it, so a dependency alone does not count there.
+ *  - Each thread has a view: what it knows of every other thread's steps, and
+ *    how old a tag or an entry of the table of heaps it may still read.  Views
+ *    travel with release and acquire alone, release sequences included.
+ *  - A load of a tag or of the table returns any value that the view allows.
+ *    The other atomics are read-modify-writes, which read the newest.
+ *  - What the code leaves plain (blocks, parcels, the slab's struct, a heap's
+ *    fields) must be ordered by the views, else it is a data race.
  *
- * Every order is a macro Rn (tags as in remote.pml), so that run.sh can weaken
+ * Every order is a macro (steps as in remote.pml), so that run.sh can weaken
  * one at a time and see it caught.  1 is release, 2 acquire, 3 both.
  *
- * LIVES=0: heap A collects, B adopts the slab and collects.
- * LIVES=1: heap A collects and releases the slab, B claims it and collects.
+ * Thread A works heap A and looks in at heap B.  Thread B makes heap B while
+ * the others run, and then:
+ * LIVES=0: adopts the slab from A.
+ * LIVES=1: claims the slab after A has collected both blocks and released it.
  */
 #define REL 1
 #define ACQ 2
-#ifndef R1
-#define R1 REL			/* word fetch_or */
+#ifndef P3
+#define P3 REL			/* push: inbox CAS of a flush */
 #endif
-#ifndef R2
-#define R2 (REL | ACQ)		/* state fetch_or */
+#ifndef P3F
+#define P3F REL			/* the same, of a parcel that is passed on */
 #endif
-#ifndef R5
-#define R5 REL			/* pending CAS */
+#ifndef P4
+#define P4 ACQ			/* collect: inbox exchange */
 #endif
-#ifndef R6
-#define R6 ACQ			/* pending exchange */
+#ifndef P167
+#define P167 ACQ		/* tag load of flush, unpack and deliver */
 #endif
-#ifndef R8
-#define R8 (REL | ACQ)		/* state fetch_and of the collector */
+#ifndef P8
+#define P8 0			/* tag load of deliver, under the lock */
 #endif
-#ifndef R9
-#define R9 ACQ			/* word exchange */
+#ifndef P9
+#define P9 REL			/* pool word fetch_or */
 #endif
-#ifndef R12
-#define R12 ACQ			/* state CAS of the releaser */
+#ifndef P10
+#define P10 REL			/* tag store of the adopter */
 #endif
-#ifndef R13
-#define R13 REL			/* pool word fetch_or */
+#ifndef P11
+#define P11 ACQ			/* pool word CAS */
 #endif
-#ifndef R14
-#define R14 ACQ			/* state CAS of the adopter */
+#ifndef P12
+#define P12 REL			/* table of heaps: store */
 #endif
-#ifndef R16
-#define R16 (REL | ACQ)		/* state fetch_and of the adopter */
-#endif
-#ifndef R17
-#define R17 ACQ			/* pool word CAS */
-#endif
-#ifndef R18
-#define R18 REL			/* state store of the claimer */
+#ifndef P13
+#define P13 ACQ			/* table of heaps: load */
 #endif
 #ifndef LOCK
-#define LOCK (REL | ACQ)	/* the heap's lock */
+#define LOCK (REL | ACQ)	/* a heap's lock */
 #endif
 #ifndef LIVES
 #define LIVES 0
@@ -68,298 +63,317 @@
 #define OPS_A 2
 #endif
 
-#define NT	4		/* freers 0 and 1, heaps' threads 2 (A) and 3 (B) */
+/* freers 0 and 1, each with the block and the parcel of its number */
 #define TA	2
 #define TB	3
-#define HA	0
-#define HB	1
+#define A	0
+#define B	1
+#define NIL	255
 
-/* atomic locations: index of their release clocks */
-#define LW	0
-#define LS	1
-#define LP	2		/* + heap */
-#define LL	4
-#define LPOOL	5
-#define NLOC	6
+/* the tag's history */
+#define OWNER(i)	((i) == 0 -> A : ((i) == LAST -> B : NIL))
+#define LAST		(1 + LIVES)
 
-byte word, pool, owner, fre;
-bit queued, pend[2], lock;
+/* a view: 0 to 3 threads' clocks, 4 the tag's index, 5 the table's */
+#define VTAG	4
+#define VTAB	5
+#define NV	6
+byte view[24];			/* view[t * NV + i] */
+/* locations that carry views */
+#define LI(h)	(h)		/* inbox */
+#define LL(h)	(2 + (h))	/* lock */
+#define LPOOL	4
+#define LTAG	5
+#define LTAB	6
+byte rel[42];			/* rel[loc * NV + i] */
+
+byte inbox[2], nxt[2];
+bit lock[2];
+byte tag;			/* index of the newest */
+bit tab;			/* heap B can be found */
+byte pool;			/* 1 the slab is EMPTY there */
+byte home;			/* blocks that are back in the slab */
 byte done;
 
-byte clk[16];			/* clk[t * NT + u]: what t knows of u */
-byte rel[24];			/* rel[loc * NT + u] */
-/* plain: 0, 1 the blocks, 2 link, 3 the slab's own bitmap */
-byte pt[4], pe[4];
-byte owt, owe, owr[NT];
+/* plain: 0, 1 the blocks; 2, 3 the parcels; 4 the slab; 5 heap B's fields */
+#define PARCEL(p)	(2 + (p))
+#define SLAB	4
+#define FIELDS	5
+byte pt[6], pe[6];		/* last writer and its clock */
 
 #define max(a, b)	((a) > (b) -> (a) : (b))
+#define V(t, i)		view[(t) * NV + (i)]
+#define R(l, i)		rel[(l) * NV + (i)]
 
-inline join_from(th, l)
+inline join_from(t, l)
 {
-	clk[th * 4] = max(clk[th * 4], rel[(l) * 4]);
-	clk[th * 4 + 1] = max(clk[th * 4 + 1], rel[(l) * 4 + 1]);
-	clk[th * 4 + 2] = max(clk[th * 4 + 2], rel[(l) * 4 + 2]);
-	clk[th * 4 + 3] = max(clk[th * 4 + 3], rel[(l) * 4 + 3])
+	V(t, 0) = max(V(t, 0), R(l, 0)); V(t, 1) = max(V(t, 1), R(l, 1));
+	V(t, 2) = max(V(t, 2), R(l, 2)); V(t, 3) = max(V(t, 3), R(l, 3));
+	V(t, 4) = max(V(t, 4), R(l, 4)); V(t, 5) = max(V(t, 5), R(l, 5))
 }
 
-inline join_to(th, l)
+inline join_to(t, l)
 {
-	rel[(l) * 4] = max(clk[th * 4], rel[(l) * 4]);
-	rel[(l) * 4 + 1] = max(clk[th * 4 + 1], rel[(l) * 4 + 1]);
-	rel[(l) * 4 + 2] = max(clk[th * 4 + 2], rel[(l) * 4 + 2]);
-	rel[(l) * 4 + 3] = max(clk[th * 4 + 3], rel[(l) * 4 + 3]);
-	clk[th * 4 + th]++
+	R(l, 0) = max(V(t, 0), R(l, 0)); R(l, 1) = max(V(t, 1), R(l, 1));
+	R(l, 2) = max(V(t, 2), R(l, 2)); R(l, 3) = max(V(t, 3), R(l, 3));
+	R(l, 4) = max(V(t, 4), R(l, 4)); R(l, 5) = max(V(t, 5), R(l, 5));
+	V(t, t)++
 }
 
 /* a relaxed read-modify-write leaves the release sequence as it is */
-inline rmw(th, l, order)
+inline rmw(t, l, order)
 {
 	if
-	:: (order) & ACQ -> join_from(th, l)
+	:: (order) & ACQ -> join_from(t, l)
 	:: else
 	fi;
 	if
-	:: (order) & REL -> join_to(th, l)
+	:: (order) & REL -> join_to(t, l)
 	:: else
 	fi
 }
 
-/* a plain store begins a new release sequence, or ends one */
-inline store(th, l, order)
+inline seen(t, x)
 {
-	rel[(l) * 4] = 0; rel[(l) * 4 + 1] = 0; rel[(l) * 4 + 2] = 0; rel[(l) * 4 + 3] = 0;
-	if
-	:: (order) & REL -> join_to(th, l)
-	:: else
-	fi
+	assert(V(t, pt[x]) >= pe[x])	/* no data race */
 }
 
-inline plain(th, p)
+inline plain(t, x)
 {
-	assert(clk[th * 4 + pt[p]] >= pe[p]);	/* no data race */
-	pt[p] = th;
-	pe[p] = clk[th * 4 + th]
+	seen(t, x);
+	pt[x] = t;
+	pe[x] = V(t, t)
 }
 
-inline owner_read(th)
+/* sets o; any value that is not older than the view */
+inline read_tag(t, order)
 {
-	assert(clk[th * 4 + owt] >= owe);	/* else a stale owner could be read */
-	owr[th] = clk[th * 4 + th]
-}
-
-inline owner_write(th)
-{
-	assert(clk[th * 4 + owt] >= owe);
-	/* else an earlier read could have returned this value */
-	assert(clk[th * 4] >= owr[0] && clk[th * 4 + 1] >= owr[1]);
-	assert(clk[th * 4 + 2] >= owr[2] && clk[th * 4 + 3] >= owr[3]);
-	owt = th;
-	owe = clk[th * 4 + th]
-}
-
-#define DID(m)		((dn & (m)) == (m))
-#define TODO(m)		(!(dn & (m)))
-/* a must be over before this access, if it has the order o */
-#define AFTER(a, cond)	(!(cond) || DID(a))
-
-#define fX 1
-#define fW 2
-#define fS 4
-#define fO 8
-#define fL 16
-#define fP 32
-
-proctype freer(byte t)
-{
-	byte dn, o;
-	bit q;
-
-	do
-	:: TODO(fX) -> d_step {			/* last use of the block */
-		plain(t, t); dn = dn | fX }
-	:: TODO(fW) && AFTER(fX, R1 & REL) -> d_step {
-		assert(!(word & (1 << t)));
-		word = word | (1 << t); rmw(t, LW, R1); dn = dn | fW }
-	:: TODO(fS) && AFTER(fX | fW, R2 & REL) && AFTER(fW, R1 & ACQ) -> d_step {
-		q = queued; queued = 1; rmw(t, LS, R2); dn = dn | fS }
-	:: TODO(fO) && AFTER(fS, R2 & ACQ) && AFTER(fW, R1 & ACQ) -> d_step {
-		/* a load: it may run ahead of the branch on q */
-		o = owner;
+	atomic {
+		o = V(t, VTAG);
+		do
+		:: o < tag -> o++
+		:: break
+		od;
+		V(t, VTAG) = o;
 		if
-		:: R2 & ACQ && !q -> owner_read(t)
+		:: (order) & ACQ && o == LAST -> join_from(t, LTAG)
 		:: else
 		fi;
-		dn = dn | fO }
-	:: TODO(fL) && DID(fS | fO) && !q -> d_step {
-#if !(R2 & ACQ)
-		owner_read(t);
-#endif
-		plain(t, 2); dn = dn | fL }
-	:: TODO(fP) && DID(fS | fO) && !q && AFTER(fL | fX | fW, R5 & REL) -> d_step {
-		assert(!pend[o]);		/* never queued twice */
-		assert(owner == o);		/* only on its owner's stack */
-		assert(!(pool & 1));			/* no slab of the pool is queued */
-		pend[o] = 1; rmw(t, LP + o, R5); dn = dn | fP }
-	:: DID(fX | fW | fS | fO) && (q || DID(fL | fP)) -> break
-	od;
-	atomic { dn = 0; o = 0; q = 0; done++ }
+		o = OWNER(o);
+		assert(o != NIL)		/* not of another life: no false fault */
+	}
 }
 
-/* the blocks that a word gave back go to someone who writes to them */
-inline reuse(t)
+/* sets ok: heap B can be used */
+inline find_b(t)
+{
+	atomic {
+		ok = V(t, VTAB);
+		if
+		:: tab -> ok = 1
+		:: true
+		fi;
+		if
+		:: ok ->
+			V(t, VTAB) = 1;
+			if
+			:: (P13) & ACQ -> join_from(t, LTAB)
+			:: else
+			fi;
+			seen(t, FIELDS)
+		:: else
+		fi
+	}
+}
+
+/* a tag named o: its heap must be there */
+inline heap_of(t)
 {
 	if
-	:: got & 1 -> plain(t, 0)
+	:: o == B -> find_b(t); assert(ok == 1); ok = 0
 	:: else
-	fi;
-	if
-	:: got & 2 -> plain(t, 1)
-	:: else
-	fi;
-	plain(t, 3);
-	fre = fre | got
+	fi
 }
 
-#define cP 1
-#define cL 2
-#define cS 4
-#define cW 8
-#define cX 16
+inline push(t, p, order)
+{
+	d_step {
+		plain(t, PARCEL(p));
+		nxt[p] = inbox[o];
+		inbox[o] = p;
+		rmw(t, LI(o), order)
+	}
+}
 
-/* under A's lock (B's stack: by its own thread alone) */
+inline put(t, h, b)
+{
+	d_step {
+		assert(OWNER(tag) == h);	/* home is this heap's */
+		assert(!(home & (1 << b)));
+		plain(t, SLAB);
+		plain(t, b);			/* the next user of the block */
+		home = home | (1 << b)
+	}
+}
+
+inline take_lock(t, h) { atomic { !lock[h] -> lock[h] = 1; rmw(t, LL(h), LOCK & ACQ) } }
+inline drop_lock(t, h) { d_step { lock[h] = 0; rmw(t, LL(h), LOCK & REL) } }
+
+/* h's lock is held */
 inline collect(t, h)
 {
-	d_step { pop = pend[h]; pend[h] = 0; rmw(t, LP + h, R6); dn = cP };
-	if
-	:: pop ->
-		do
-		:: TODO(cL) -> d_step {		/* link of what was popped */
-			assert(owner == h);
-			plain(t, 2); dn = dn | cL }
-		:: TODO(cS) && AFTER(cL, R8 & REL) -> d_step {
-			queued = 0; rmw(t, LS, R8); dn = dn | cS }
-		:: TODO(cW) && AFTER(cS, R8 & ACQ) -> d_step {
-			got = word;
-			word = 0; rmw(t, LW, R9); dn = dn | cW }
-		:: TODO(cX) && DID(cW) -> d_step { reuse(t); got = 0; dn = dn | cX }
-		:: DID(cL | cS | cW | cX) -> break
-		od
-	:: else
-	fi;
-	atomic { dn = 0; pop = 0 }
+	d_step { p = inbox[h]; inbox[h] = NIL; rmw(t, LI(h), P4) };
+	do
+	:: p != NIL ->
+		d_step { plain(t, PARCEL(p)); nx = nxt[p] };
+		read_tag(t, P167);
+		if
+		:: o == h -> put(t, h, p)
+		:: else -> heap_of(t); push(t, p, P3F)
+		fi;
+		p = nx
+	:: else -> break
+	od;
+	atomic { p = 0; nx = 0; o = 0 }
 }
 
-inline lock_a(t) { atomic { !lock -> lock = 1; rmw(t, LL, LOCK & ACQ) } }
-inline unlock_a(t) { d_step { lock = 0; store(t, LL, LOCK & REL) } }
+proctype freer(byte me)
+{
+	byte o, was;
+	bit ok;
+
+	d_step { plain(me, me); plain(me, PARCEL(me)) };	/* the last use; what is sent */
+	read_tag(me, P167);
+	heap_of(me);
+	if
+	:: push(me, me, P3)
+	:: do				/* deliver */
+	   :: take_lock(me, o);
+	      was = o;
+	      read_tag(me, P8);
+	      if
+	      :: o == was -> put(me, o, me); drop_lock(me, o); break
+	      :: else -> drop_lock(me, was); read_tag(me, P167); heap_of(me)
+	      fi
+	   od
+	fi;
+	atomic { o = 0; was = 0; done++ }
+}
 
 proctype heap_a()
 {
-	byte dn, got, i;
-	bit pop, ok;
+	byte o, p, nx, i;
+	bit ok;
 
 	do
-	:: i < OPS_A && !(pool & 2) ->
-		lock_a(TA);
-		if
-		:: owner == HA && !(pool & 2) -> collect(TA, HA)
+	:: i < OPS_A ->
+		take_lock(TA, A);
+		collect(TA, A);
 #if LIVES
-		:: owner == HA && !(pool & 2) && fre == 3 -> d_step {
-			ok = !queued;
-			if
-			:: ok -> plain(TA, 3); queued = 1; rmw(TA, LS, R12)
-			:: else
-			fi
-		   };
-		   if
-		   :: ok -> d_step {
-			assert(word == 0 && !pend[HA]);
-			pool = 3; rmw(TA, LPOOL, R13)
-		      }
-		   :: else
-		   fi;
-		   ok = 0
-#endif
+		if
+		:: tag == 0 && home == 3 ->
+			d_step { plain(TA, SLAB); tag = 1; V(TA, VTAG) = 1 };
+			d_step { pool = 1; rmw(TA, LPOOL, P9) }
 		:: else
 		fi;
-		unlock_a(TA);
+#endif
+		drop_lock(TA, A);
+		i++
+	:: i < OPS_A ->			/* for a heap whose thread may be asleep */
+		find_b(TA);
+		if
+		:: ok && !lock[B] ->
+			take_lock(TA, B);
+			collect(TA, B);
+			drop_lock(TA, B)
+		:: else
+		fi;
+		ok = 0;
 		i++
 	:: else -> break
 	od;
 	atomic { i = 0; done++ }
 }
 
-#define bC 1
-#define bO 2
-#define bS 4
-#define bW 8
-#define bX 16
-
 proctype heap_b()
 {
-	byte dn, got;
-	bit pop, ok;
+	byte o, p, nx;
+	bit ok;
 
+	d_step { plain(TB, FIELDS) };
+	d_step {
+		tab = 1; V(TB, VTAB) = 1;
+		if
+		:: P12 & REL -> join_to(TB, LTAB)
+		:: else
+		fi
+	};
+	take_lock(TB, B);
 #if LIVES
 	if
-	:: pool & 1 ->
-		d_step { pool = 2; rmw(TB, LPOOL, R17) };
-		do
-		:: TODO(bO) -> d_step { owner_write(TB); owner = HB; plain(TB, 2); plain(TB, 3); dn = dn | bO }
-		:: TODO(bS) && AFTER(bO, R18 & REL) -> d_step {
-			queued = 0; store(TB, LS, R18); dn = dn | bS }
-		:: DID(bO | bS) -> break
-		od;
-		dn = 0;
-		collect(TB, HB);
-		collect(TB, HB)
+	:: pool == 1 ->
+		d_step { pool = 0; rmw(TB, LPOOL, P11) };
+		d_step { plain(TB, SLAB); plain(TB, 0); plain(TB, 1); tag = 2; V(TB, VTAG) = 2 }
 	:: true
 	fi;
 #else
-	lock_a(TB);
-	d_step {
-		ok = !queued;
+	atomic {
 		if
-		:: ok -> queued = 1; rmw(TB, LS, R14)
+		:: !lock[A] -> lock[A] = 1; rmw(TB, LL(A), LOCK & ACQ); ok = 1
 		:: else
 		fi
 	};
 	if
 	:: ok ->
-		do
-		:: TODO(bO) -> d_step { owner_write(TB); owner = HB; dn = dn | bO }
-		:: TODO(bS) && AFTER(bO, R16 & REL) -> d_step {
-			queued = 0; rmw(TB, LS, R16); dn = dn | bS }
-		:: TODO(bW) && AFTER(bS, R16 & ACQ) -> d_step {
-			got = word; word = 0; rmw(TB, LW, R9); dn = dn | bW }
-		:: TODO(bX) && DID(bW) -> d_step { reuse(TB); got = 0; dn = dn | bX }
-		:: DID(bO | bS | bW | bX) -> break
-		od;
-		dn = 0;
-		unlock_a(TB);
-		collect(TB, HB)
-	:: else -> unlock_a(TB)
+		ok = 0;
+		d_step { plain(TB, SLAB) };
+		d_step {
+			tag = 1; V(TB, VTAG) = 1;
+			if
+			:: P10 & REL -> join_to(TB, LTAG)
+			:: else
+			fi
+		};
+		drop_lock(TB, A)
+	:: else
 	fi;
 #endif
-	atomic { ok = 0; done++ }
+	collect(TB, B);
+	drop_lock(TB, B);
+	done++
 }
 
+/* nothing is lost: a block is back, or its parcel in an inbox */
 proctype judge()
 {
+	byte h, p, n;
+
 	done == 4;
 	d_step {
-		assert((word | fre) == 3 && !(word & fre));
-		assert(word == 0 || (queued && pend[owner]));	/* nothing lost */
-		if
-		:: pool == 3 -> assert(queued && word == 0 && !pend[0] && !pend[1])
-		:: else -> assert(queued == pend[owner] && !pend[1 - owner])
-		fi
+		n = home;
+		do
+		:: h < 2 ->
+			p = inbox[h];
+			do
+			:: p != NIL ->
+				assert(!(n & (1 << p)));
+				n = n | (1 << p);
+				p = nxt[p]
+			:: else -> break
+			od;
+			h++
+		:: else -> break
+		od;
+		assert(n == 3)
 	}
 }
 
 init
 {
 	atomic {
-		clk[0] = 1; clk[5] = 1; clk[10] = 1; clk[15] = 1;
+		view[0] = 1; view[7] = 1; view[14] = 1; view[21] = 1;
+		inbox[A] = NIL; inbox[B] = NIL;
+		nxt[0] = NIL; nxt[1] = NIL;
 		run freer(0); run freer(1); run heap_a(); run heap_b(); run judge()
 	}
 }
