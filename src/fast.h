@@ -18,7 +18,7 @@
 static inline void *hak_malloc_fast(size_t bytes)
 {
 	struct hak_heap *h = hak_heap_self;
-	if (hak_unlikely(bytes > HAK_POOL_MAX))
+	if (hak_unlikely(bytes > HAK_SLAB_MAX))
 		return NULL;
 	struct hak_mag *m = (struct hak_mag *)((char *)h + hak_size_code[(bytes + 15) / 16]);
 	void **top = hak_mag_top(m);
@@ -45,7 +45,7 @@ static inline void hak_free_fast(void *p)
 	}
 	/* relaxed: who has the block got it after its tag was set */
 	uint32_t code = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed) ^ h->tag;
-	if (hak_unlikely(code >= HAK_CODE(HAK_MAG_CLASSES))) {
+	if (hak_unlikely(code >= HAK_CODE(HAK_CLASSES))) {
 		hak_free_other(p);
 		return;
 	}

@@ -49,7 +49,7 @@ static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zer
 
 static void *alloc_block(struct hak_heap *h, unsigned class, bool *zero)
 {
-	if (class < HAK_MAG_CLASSES && *hak_mag_top(&h->mags[class])) {
+	if (*hak_mag_top(&h->mags[class])) {
 		void **top = hak_mag_top(&h->mags[class]);
 		hak_mag_set_top(&h->mags[class], top - 1);
 		return *top;
@@ -57,19 +57,21 @@ static void *alloc_block(struct hak_heap *h, unsigned class, bool *zero)
 	return hak_heap_refill(h, class, zero);
 }
 
+/* zero: as for alloc_slow. */
 static void *alloc_once(size_t bytes, size_t align, bool *zero)
 {
 	unsigned class = align <= HAK_MIN_ALIGN ?
 		(bytes <= HAK_SLAB_MAX ? hak_route_class(bytes) : HAK_CLASSES) :
 		hak_route_class_aligned(bytes, align);
-	bool transient;
+	bool transient, run_zero;
 	void *p;
-	*zero = false;
+	if (zero)
+		*zero = false;
 	struct hak_heap *h = hak_self(&transient);
 	if (!h)
 		return NULL;
 	if (class >= HAK_CLASSES) {
-		p = alloc_run(h, bytes, align, zero);
+		p = alloc_run(h, bytes, align, zero ? zero : &run_zero);
 	} else {
 		p = alloc_block(h, class, zero);
 		if (!p && h->stale) {
@@ -83,7 +85,7 @@ static void *alloc_once(size_t bytes, size_t align, bool *zero)
 	return p;
 }
 
-/* Any size and alignment; *zero: known to be zero. Keeps errno. */
+/* Any size and alignment; *zero, unless NULL: known to be zero. Keeps errno. */
 static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 {
 	int err = errno;
@@ -104,17 +106,15 @@ static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 
 HAK_COLD void *hak_malloc_slow(size_t bytes)
 {
-	bool zero;
-	return alloc_slow(bytes, HAK_MIN_ALIGN, &zero);
+	return alloc_slow(bytes, HAK_MIN_ALIGN, NULL);
 }
 
 void *hak_memalign(size_t align, size_t bytes)
 {
-	bool zero;
 	if (align <= HAK_MIN_ALIGN)
 		return hak_malloc(bytes);
 	/* a run of no granules would be no block */
-	return alloc_slow(hak_max(bytes, 1), align, &zero);
+	return alloc_slow(hak_max(bytes, 1), align, NULL);
 }
 
 void *hak_calloc(size_t count, size_t bytes)

@@ -10,20 +10,23 @@
 #include "sys/sys.h"
 
 #define CAP_FIRST 7u		     /* an array of 64 bytes */
-#define CAP_MOST 511u		     /* an array of 4 KiB */
-#define CAP_BYTES ((size_t)256 << 10) /* most that one magazine holds, from 8 blocks on */
+#define CAP_MOST 127u		     /* more does not pay: a refill's or drain's fixed cost is 4 instructions a block */
+#define CAP_LEAST 2u
+#define CAP_FIRST_BYTES ((size_t)128 << 10) /* what a magazine may hold before it has grown */
+#define CAP_BYTES ((size_t)1 << 20) /* and after */
+#define SLAB_SHARE 4u		     /* magazines may hold this part of what a heap's slabs do */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
 /* An inbox heavier than this is collected by who made it so: its owner may be asleep. A
  * parcel weighs what its blocks do, and PARCEL_WEIGHT, so that few-block parcels count. */
 #define INBOX_MOST ((uint64_t)512 << 10)
 #define PARCEL_WEIGHT ((uint64_t)4 << 10)
-#define BUDGET_ALL ((size_t)64 << 20) /* all heaps' magazines together, as long as ... */
+#define BUDGET_ALL ((size_t)32 << 20) /* all heaps' magazines together, as long as ... */
 #define BUDGET_LEAST ((size_t)128 << 10) /* ... each may have this */
 #define CHUNKS ((HAK_HEAP_MAX + HAK_CHUNK_HEAPS) / HAK_CHUNK_HEAPS)
-/* A heap's first slab of a class lies on small pages until the heap has refilled this
- * often: a thread with a few blocks of many sizes, asleep, must not hold huge pages. */
-#define REFILLS_BEFORE_HUGE 256u
+/* A heap's first slab of a class lies on small pages until the heap has this much out: a
+ * thread with a few blocks of many sizes, asleep, must not hold huge pages. */
+#define OUT_BEFORE_HUGE ((size_t)2 << 20)
 #define OWN_BEFORE_ASKING 16u /* refills from own slabs until the thread's policy is asked for */
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
 
@@ -31,7 +34,7 @@ static void *const no_entry[1] = { NULL };
 #define NO_ENTRY ((void **)(uintptr_t)no_entry)
 
 struct hak_heap hak_heap_none = {
-	.mags = { [0 ... HAK_MAG_CLASSES - 1] = { .top = (void **)no_entry, .limit = (void **)no_entry } },
+	.mags = { [0 ... HAK_CLASSES - 1] = { .top = (void **)no_entry, .limit = (void **)no_entry } },
 	.tag = (HAK_HEAP_MAX + 1) << HAK_TAG_HEAP_SHIFT,
 };
 HAK_TLS struct hak_heap *hak_heap_self = &hak_heap_none;
@@ -91,6 +94,14 @@ static void list_remove(struct hak_heap_class *k, struct hak_slab *s)
 
 /* ---- slabs ---------------------------------------------------------------------- */
 
+/* Tells the node how much the heap has out, which decides about huge pages. */
+static void note_out(struct hak_heap *h)
+{
+	/* relaxed: a threshold */
+	atomic_fetch_add_explicit(&hak_nodes[h->node].out_bytes, h->out - h->out_known, memory_order_relaxed);
+	h->out_known = h->out;
+}
+
 /* Gives an EMPTY slab back to its node. */
 static void release_slab(struct hak_heap *h, struct hak_slab *s)
 {
@@ -101,7 +112,9 @@ static void release_slab(struct hak_heap *h, struct hak_slab *s)
 	list_remove(k, s);
 	k->slabs--;
 	k->nfree -= c->capacity;
+	h->slab_bytes -= (size_t)c->granules * HAK_GRANULE;
 	h->slabs_released++;
+	note_out(h);
 	hak_slab_fini(a, s);
 	hak_pool_release(a, granule, c->granules);
 }
@@ -131,6 +144,7 @@ static void put_block(struct hak_heap *h, unsigned class, void *p)
 		hak_fault("double free", p, c->stride, hak_heap_id(h));
 	} else {
 		h->classes[class].nfree++;
+		h->out -= c->stride;
 		slab_got_free(h, s);
 	}
 }
@@ -278,7 +292,7 @@ static bool claim(struct hak_heap *h, unsigned class, struct hak_run *run)
 	for (uint32_t i = 0; i < HAK_NEAR; i++)
 		if (h->near[i].arena && hak_pool_claim_near(h->near[i].arena, h->near[i].super, c->granules, run))
 			return true;
-	bool huge = (h->classes[class].slabs || h->refills >= REFILLS_BEFORE_HUGE) &&
+	bool huge = (h->classes[class].slabs || h->out >= OUT_BEFORE_HUGE) &&
 		    hak_node_wants_huge(h->node);
 	return hak_pool_claim(h->node, c->granules, true, huge, run);
 }
@@ -308,6 +322,16 @@ static void rescue(struct hak_heap *h)
  */
 static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
 
+static void move_out(struct hak_heap *from, struct hak_heap *h, const struct hak_slab *s)
+{
+	const struct hak_class *c = hak_slab_class(s);
+	size_t bytes = (size_t)c->granules * HAK_GRANULE, out = (size_t)(c->capacity - s->nfree) * c->stride;
+	from->slab_bytes -= bytes;
+	h->slab_bytes += bytes;
+	from->out -= out;
+	h->out += out;
+}
+
 static bool adopt(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
@@ -327,6 +351,7 @@ static bool adopt(struct hak_heap *h, unsigned class)
 			list_remove(fk, s);
 			fk->slabs--;
 			fk->nfree -= s->nfree;
+			move_out(from, h, s);
 			hak_tags_set(hak_arena_of(s->base), hak_granule_of(s->base), hak_slab_class(s)->granules,
 				     tag, tag);
 			k->slabs++;
@@ -382,6 +407,8 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 	struct hak_slab *s = &run.arena->slabs[run.granule];
 	k->slabs++;
 	k->nfree += hak_classes[class].capacity;
+	h->slab_bytes += (size_t)hak_classes[class].granules * HAK_GRANULE;
+	note_out(h);
 	list_append(k, s);
 	return s;
 }
@@ -390,15 +417,18 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 
 uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 {
-	if (class >= HAK_MAG_CLASSES || !h->classes[class].entries)
+	if (!h->classes[class].entries)
 		return 0;
 	return (uint32_t)(hak_mag_top(&h->mags[class]) - h->classes[class].entries);
 }
 
-static size_t budget(void)
+/* What the heap's magazines may hold: its share of a budget for the whole process, which
+ * shrinks with the number of heaps, or a part of what its slabs hold anyway. */
+static size_t budget(const struct hak_heap *h)
 {
 	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
-	return hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
+	own = hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
+	return hak_max(own, h->slab_bytes / SLAB_SHARE);
 }
 
 /* Makes the array, or doubles it. The magazine keeps what it holds. */
@@ -407,10 +437,13 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_mag *m = &h->mags[class];
 	size_t stride = hak_classes[class].stride;
-	uint32_t most = (uint32_t)hak_min(CAP_MOST, hak_max(CAP_FIRST, CAP_BYTES / stride));
-	uint32_t cap = k->entries ? k->cap * 2u + 1 : CAP_FIRST;
-	if (k->entries && (cap > most || h->mag_bytes + (cap - k->cap) * stride > budget()))
+	uint32_t cap = (uint32_t)hak_min(k->most, k->cap * 2u + 1);
+	if (!k->entries) {
+		k->most = (uint16_t)hak_min(CAP_MOST, hak_max(CAP_LEAST, CAP_BYTES / stride));
+		cap = (uint32_t)hak_min(CAP_FIRST, hak_max(CAP_LEAST, CAP_FIRST_BYTES / stride));
+	} else if (h->mag_bytes + (cap - k->cap) * stride > budget(h)) {
 		return;
+	}
 	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
 	if (!e)
 		return;
@@ -421,70 +454,64 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	uint32_t old_cap = k->cap;
 	k->entries = e;
 	k->cap = (uint16_t)cap;
-	h->mag_bytes += (cap - (old ? old_cap : 0u)) * stride;
+	h->mag_bytes += (cap - old_cap) * stride;
 	hak_mag_set_top(m, e + n);
 	m->limit = e + cap;
 	if (old)
 		hak_meta_free(old, (old_cap + 1) * sizeof *e);
 }
 
-static void *take_l25(struct hak_heap *h, unsigned class, bool *fresh)
+static bool may_grow(const struct hak_heap_class *k)
+{
+	return k->cap < k->most || !k->entries;
+}
+
+/* Takes up to `want` blocks out of the class's slab s and stores them at --*end. */
+static uint32_t take(struct hak_heap *h, struct hak_slab *s, uint32_t want, void ***end)
+{
+	struct hak_heap_class *k = &h->classes[s->class];
+	uint32_t n = hak_slab_take(s, want, end);
+	k->nfree -= n;
+	k->quiet = 0;
+	h->out += (size_t)n * hak_classes[s->class].stride;
+	if (!s->nfree)
+		list_remove(k, s);
+	return n;
+}
+
+static void *take_one(struct hak_heap *h, unsigned class, bool *fresh)
 {
 	struct hak_slab *s = find_slab(h, class);
 	void *p, **end = &p + 1;
 	if (!s)
 		return NULL;
 	uint32_t carved = s->carved;
-	hak_slab_take(s, 1, &end);
+	take(h, s, 1, &end);
 	if (fresh)
 		*fresh = s->zero && s->carved != carved;
-	h->classes[class].nfree--;
-	h->classes[class].quiet = 0;
-	if (!s->nfree)
-		list_remove(&h->classes[class], s);
 	return p;
 }
 
 static void *refill_locked(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
-	struct hak_mag *m = &h->mags[class];
-	void *one, **end;
 	h->refills++;
-	grow_magazine(h, class);
-	if (!k->entries) { /* no memory for an array: one block at a time */
-		struct hak_slab *s = find_slab(h, class);
-		if (!s)
-			return NULL;
-		end = &one + 1;
-		hak_slab_take(s, 1, &end);
-		k->nfree--;
-		if (!s->nfree)
-			list_remove(k, s);
-		return one;
-	}
-	uint32_t want = k->cap / 2 + 1, left = want;
-	void **first = k->entries + 1;
-	end = first + want;
-	while (left) {
-		/* the first slab whatever it costs, more only if they are at hand */
-		struct hak_slab *s = left == want || k->head ? find_slab(h, class) : NULL;
-		if (!s)
-			break;
-		uint32_t n = hak_slab_take(s, left, &end);
-		k->nfree -= n;
-		left -= n;
-		if (!s->nfree)
-			list_remove(k, s);
-	}
+	if (may_grow(k))
+		grow_magazine(h, class);
+	if (!k->entries) /* no memory for an array: one block at a time */
+		return take_one(h, class, NULL);
+	uint32_t want = k->cap / 2u + 1, left = want;
+	void **first = k->entries + 1, **end = first + want;
+	/* the first slab whatever it costs, more only if they are at hand */
+	for (struct hak_slab *s = find_slab(h, class); s; s = left ? k->head : NULL)
+		left -= take(h, s, left, &end);
 	if (left == want)
 		return NULL;
 	if (left)
 		memmove(first, first + left, (want - left) * sizeof *first);
-	k->quiet = 0;
 	/* the first block goes out, so the top is one below it */
 	void **top = k->entries + (want - left) - 1;
-	hak_mag_set_top(m, top);
+	hak_mag_set_top(&h->mags[class], top);
 	return top[1];
 }
 
@@ -496,7 +523,7 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
 	hak_lock(&h->lock);
 	if (has_mail(h))
 		collect(h, PARCEL_BATCH);
-	void *p = class < HAK_MAG_CLASSES ? refill_locked(h, class) : take_l25(h, class, fresh);
+	void *p = fresh ? take_one(h, class, fresh) : refill_locked(h, class);
 	hak_unlock(&h->lock);
 	return p;
 }
@@ -523,7 +550,8 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	if (has_mail(h))
 		collect(h, PARCEL_BATCH);
 	uint32_t cap = k->cap;
-	grow_magazine(h, class);
+	if (may_grow(k))
+		grow_magazine(h, class);
 	if (!k->entries) {
 		put_cached(h, class, p);
 		hak_unlock(&h->lock);
@@ -656,7 +684,7 @@ void hak_heap_empty(struct hak_heap *h)
 	hak_lock(&h->lock);
 	flush_locked(h);
 	collect(h, UINT32_MAX);
-	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++)
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
 		if (hak_heap_cached(h, c))
 			drain_locked(h, c, UINT32_MAX);
 	collect(h, UINT32_MAX);
@@ -680,7 +708,7 @@ static struct hak_heap *heap_new(unsigned node)
 	struct hak_heap *h = hak_meta_alloc(sizeof *h);
 	if (!h)
 		return NULL;
-	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++) {
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		hak_mag_set_top(&h->mags[c], NO_ENTRY);
 		h->mags[c].limit = NO_ENTRY;
 		h->mags[c].inverse = hak_classes[c].inverse;

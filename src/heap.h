@@ -54,7 +54,7 @@ _Static_assert(sizeof(struct hak_parcel) == 512, "a parcel fills a piece of meta
 struct hak_heap_class {
 	struct hak_slab *head, *tail; /* slabs with free blocks */
 	void **entries;		      /* the magazine's array; NULL: none yet */
-	uint16_t cap;		      /* its entries beyond the NULL one */
+	uint16_t cap, most;	      /* its entries beyond the NULL one; what it may grow to */
 	uint16_t quiet;		      /* reclaimer's passes since the class was last refilled */
 	uint32_t slabs;
 	uint32_t nfree; /* free blocks in those slabs */
@@ -65,7 +65,7 @@ struct hak_heap_class {
 	X(slabs_released) X(adopted)
 
 struct hak_heap {
-	struct hak_mag mags[HAK_MAG_CLASSES]; /* own; first: its offset is the class code */
+	struct hak_mag mags[HAK_CLASSES]; /* own; first: its offset is the class code */
 	uint32_t tag;			      /* immutable: hak_tag(id, 0) */
 
 	/* own */
@@ -87,7 +87,10 @@ struct hak_heap {
 	bool stale;	/* owner: a refill failed because the thread belongs to another pool */
 	bool parked;	/* under the node's park lock */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
-	size_t mag_bytes; /* what its magazines may hold */
+	size_t mag_bytes;  /* what its magazines may hold */
+	size_t slab_bytes; /* what its slabs hold */
+	size_t out;	   /* bytes of its slabs' blocks that are not free in them */
+	size_t out_known;  /* what the node knows of `out` */
 	struct {
 		struct hak_arena *arena;
 		uint32_t super;
@@ -137,9 +140,9 @@ struct hak_heap *hak_heap_acquire(unsigned node);
 /* Gives a heap back for the next thread. O(1). The caller uses it no more. */
 void hak_heap_park(struct hak_heap *h);
 
-/* Fills the class's magazine and takes a block; for l25 classes just takes one.
- * *fresh, unless NULL: the block is known to be zero. NULL if there is no memory, or if
- * h->stale has become true: then the thread should change heaps and ask again. */
+/* Fills the class's magazine and takes a block. With `fresh` just takes one: *fresh says
+ * whether it is known to be zero. NULL if there is no memory, or if h->stale has become
+ * true: then the thread should change heaps and ask again. */
 void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh);
 
 /* The magazine is full: half of it goes to its slabs, then p is pushed. */
@@ -162,7 +165,7 @@ static inline bool hak_heap_remote_buffer(struct hak_heap *h, unsigned class, vo
 /* The same, if there was no such room: buffered and the buffer sent, or sent at once. */
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
 
-/* A block of one of our own slabs without a magazine (l25). */
+/* A block of one of our own slabs that cannot go through its magazine. */
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p);
 
 /* Sends home what the heap holds for others. */

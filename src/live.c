@@ -64,7 +64,7 @@ __attribute__((used)) const struct hak_live hak_live = {
 	.class_count = HAK_CLASSES,
 	.class_bytes = sizeof(struct hak_class),
 	.tiny_classes = HAK_TINY_CLASSES,
-	.mag_classes = HAK_MAG_CLASSES,
+	.pool_classes = HAK_POOL_CLASSES,
 	.class_stride = offsetof(struct hak_class, stride),
 	.class_capacity = offsetof(struct hak_class, capacity),
 

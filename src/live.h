@@ -58,9 +58,9 @@ struct hak_live {
 	uint32_t class_slabs, class_nfree, class_entries, pad_; /* uint32_t, uint32_t, pointer */
 	char stage[HAK_LIVE_STAGES][12];
 
-	/* classes; the first tiny_classes are tiny's, those up to mag_classes pool's */
+	/* classes; the first tiny_classes are tiny's, those up to pool_classes pool's */
 	uint64_t classes_at;
-	uint32_t class_count, class_bytes, tiny_classes, mag_classes;
+	uint32_t class_count, class_bytes, tiny_classes, pool_classes;
 	uint32_t class_stride, class_capacity; /* uint32_t both */
 
 	/* nodes; an arena list ends with NULL */

@@ -18,10 +18,11 @@ const struct hak_class hak_classes[HAK_CLASSES] = {
 
 #define CLASS(below, stride, granules)                                                             \
 	[(below) / 16 + 1 ... (stride) / 16] = HAK_CODE(HAK_CLASS_##stride),
-const uint16_t hak_size_code[HAK_POOL_MAX / 16 + 1] = {
+const uint16_t hak_size_code[HAK_SLAB_MAX / 16 + 1] = {
 	[0] = HAK_CODE(HAK_CLASS_16),
 #include "tiny/classes.def"
 #include "pool/classes.def"
+#include "l25/classes.def"
 };
 #undef CLASS
 
@@ -37,12 +38,7 @@ _Static_assert(HAK_CODE(HAK_CLASSES) <= 0xf00, "class codes leave room for the s
 
 unsigned hak_route_class(size_t bytes)
 {
-	if (bytes <= HAK_POOL_MAX)
-		return hak_size_code[(bytes + 15) / 16] >> HAK_CODE_SHIFT;
-	unsigned c = HAK_MAG_CLASSES;
-	while (hak_classes[c].stride < bytes)
-		c++;
-	return c;
+	return hak_size_code[(bytes + 15) / 16] >> HAK_CODE_SHIFT;
 }
 
 unsigned hak_route_class_aligned(size_t bytes, size_t align)
@@ -58,7 +54,7 @@ unsigned hak_route_class_aligned(size_t bytes, size_t align)
 enum hak_tier hak_route_tier(unsigned class)
 {
 	return class < HAK_TINY_CLASSES ? HAK_TIER_TINY :
-	       class < HAK_MAG_CLASSES ? HAK_TIER_POOL : HAK_TIER_L25;
+	       class < HAK_POOL_CLASSES ? HAK_TIER_POOL : HAK_TIER_L25;
 }
 
 size_t hak_route_good_size(size_t bytes)

@@ -4,7 +4,7 @@
  *
  *   tiny   up to 2 KiB            magazines, slabs of 64 KiB
  *   pool   up to 52 KiB           magazines, slabs of 64 to 512 KiB
- *   l25    up to 256 KiB          slabs of 512 KiB to 2 MiB, no magazines
+ *   l25    up to 256 KiB          magazines, slabs of 128 KiB to 2 MiB
  *          up to 1 MiB            runs of granules of a SuperSlab
  *   huge   up to 64 MiB           runs of granules of a span arena (numa/huge.c)
  *          above                  a mapping of its own
@@ -34,7 +34,7 @@ enum {
 #undef CLASS
 
 #define HAK_TINY_CLASSES HAK_TINY_END_
-#define HAK_MAG_CLASSES HAK_POOL_END_ /* tiny and pool: those with magazines */
+#define HAK_POOL_CLASSES HAK_POOL_END_ /* tiny and pool */
 
 #define HAK_TINY_MAX ((size_t)2048)
 #define HAK_POOL_MAX ((size_t)53248)
@@ -63,8 +63,8 @@ struct hak_class {
 
 extern const struct hak_class hak_classes[HAK_CLASSES];
 
-/* Code of the class for a request of up to HAK_POOL_MAX bytes, by 16 bytes. */
-extern const uint16_t hak_size_code[HAK_POOL_MAX / 16 + 1];
+/* Code of the class for a request of up to HAK_SLAB_MAX bytes, by 16 bytes. */
+extern const uint16_t hak_size_code[HAK_SLAB_MAX / 16 + 1];
 
 /* Class of a request of up to HAK_SLAB_MAX bytes. */
 unsigned hak_route_class(size_t bytes);

@@ -377,7 +377,7 @@ START_TEST(empty_slabs_serve_every_other_class_without_new_memory)
 	drain(0, MANY);
 	hak_heap_empty(hak_heap_self);
 	uint64_t fresh = new_memory(), mapped = stats().mapped;
-	for (unsigned c = 0; c < HAK_MAG_CLASSES; c++) {
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		if (hak_classes[c].granules > 4)
 			continue;
 		size_t stride = hak_classes[c].stride;
@@ -390,7 +390,7 @@ START_TEST(empty_slabs_serve_every_other_class_without_new_memory)
 	}
 	ck_assert_uint_eq(new_memory(), fresh);
 	ck_assert_uint_le(stats().mapped, mapped + MIB / 4); /* metadata */
-	ck_assert_uint_gt(stats().stages[HAK_STAGE_NEAR] + stats().stages[HAK_STAGE_EMPTY], HAK_MAG_CLASSES);
+	ck_assert_uint_gt(stats().stages[HAK_STAGE_NEAR] + stats().stages[HAK_STAGE_EMPTY], HAK_CLASSES);
 }
 END_TEST
 

@@ -46,7 +46,7 @@ START_TEST(classes_ascend_and_their_tables_agree)
 		ck_assert_int_eq(hak_route_tier(i), tier);
 	}
 	ck_assert_uint_eq(hak_classes[HAK_TINY_CLASSES - 1].stride, HAK_TINY_MAX);
-	ck_assert_uint_eq(hak_classes[HAK_MAG_CLASSES - 1].stride, HAK_POOL_MAX);
+	ck_assert_uint_eq(hak_classes[HAK_POOL_CLASSES - 1].stride, HAK_POOL_MAX);
 	ck_assert_uint_eq(hak_classes[HAK_CLASSES - 1].stride, HAK_SLAB_MAX);
 }
 END_TEST

@@ -173,7 +173,7 @@ static bool read_classes(struct process *p)
 /* Numbers beyond these are no layout of ours but a block that was overwritten. */
 static bool plausible(const struct hak_live *l)
 {
-	return l->class_count <= 4096 && l->class_bytes <= 4096 && l->mag_classes <= l->class_count &&
+	return l->class_count <= 4096 && l->class_bytes <= 4096 && l->pool_classes <= l->class_count &&
 	       l->stage_count <= HAK_LIVE_STAGES && l->heap_bytes <= 1 << 20 && l->node_count <= 4096 &&
 	       l->node_bytes <= 4096 && l->arena_head_bytes <= 1 << 20 && l->chunk_heaps && l->chunk_heaps <= 1 << 20;
 }
@@ -271,13 +271,13 @@ static void add_heap(const struct process *p, struct sums *s, const char *heap)
 		const char *k = heap + l->heap_classes + (size_t)c * l->heap_class_bytes;
 		uint64_t out = (uint64_t)u32(k, l->class_slabs) * p->capacity[c] - u32(k, l->class_nfree);
 		uint64_t entries = u64(k, l->class_entries), cached = 0;
-		if (c < l->mag_classes && entries)
+		if (entries)
 			cached = (u64(heap, l->heap_mags + (size_t)c * l->mag_bytes + l->mag_top) - entries) / 8;
 		s->cached += cached * p->stride[c];
 		if (out > cached) {
 			uint64_t live = (out - cached) * p->stride[c];
 			s->live += live;
-			s->tier[c < l->tiny_classes ? 0 : c < l->mag_classes ? 1 : 2] += live;
+			s->tier[c < l->tiny_classes ? 0 : c < l->pool_classes ? 1 : 2] += live;
 			s->node_live[node] += live;
 		}
 	}

@@ -5,6 +5,13 @@
 #include "counters.h"
 #include "reclaim.h"
 
+static void note_live(struct hak_arena *arena, uint64_t change)
+{
+	hak_count(run_live, change);
+	/* relaxed: a threshold */
+	atomic_fetch_add_explicit(&hak_nodes[arena->node].out_bytes, change, memory_order_relaxed);
+}
+
 void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 {
 	struct hak_run run;
@@ -14,12 +21,12 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 	*zero = run.zero;
 	run.arena->slabs[run.granule].carved = count;
 	hak_tags_set(run.arena, run.granule, count, HAK_CODE_SPAN, HAK_CODE_SPAN_REST);
-	hak_count(run_live, (uint64_t)count * HAK_GRANULE);
+	note_live(run.arena, (uint64_t)count * HAK_GRANULE);
 	return run.arena->base + (size_t)run.granule * HAK_GRANULE;
 }
 
 void hak_l25_run_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
-	hak_count(run_live, -((uint64_t)count * HAK_GRANULE));
+	note_live(arena, -((uint64_t)count * HAK_GRANULE));
 	hak_pool_release(arena, granule, count);
 }

@@ -38,6 +38,7 @@ struct hak_node {
 	struct hak_lock lock;			 /* growth */
 	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
 	_Atomic uint64_t live_bytes;		 /* claimed granules */
+	_Atomic uint64_t out_bytes;		 /* blocks and runs that are out, about */
 	_Atomic uint64_t mapped_bytes;		 /* slab arenas, both zones */
 	/* from DIRECT on: what the pool is for (node.c); 0: not in use. Immutable once set */
 	_Atomic uint64_t key;

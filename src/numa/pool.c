@@ -265,7 +265,7 @@ bool hak_node_wants_huge(unsigned node)
 	/* what is interleaved is so by pages: by huge ones, nodes get even shares only of large heaps */
 	return hak_option_get(HAK_OPT_thp) && !hak_node_interleaves(node) &&
 	       /* relaxed: a threshold */
-	       atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed) >=
+	       atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed) >=
 		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024;
 }
 
