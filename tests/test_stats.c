@@ -364,7 +364,7 @@ static int wait_for_lines(const char *path, int least)
 
 static void use_heap(void)
 {
-	hak_free(hak_malloc(100000)); /* no magazine: a slow path */
+	hak_free(hak_malloc(HAK_SLAB_MAX + 1)); /* no magazine: a slow path */
 }
 
 static void record(const char *path, const char *every)
