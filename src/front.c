@@ -92,7 +92,7 @@ static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 	void *p = alloc_once(bytes, align, zero);
 	if (!p && bytes <= HAK_MAX_REQUEST) {
 		/* before a request fails, everything EMPTY goes back */
-		hak_reclaim_all();
+		hak_reclaim_last();
 		p = alloc_once(bytes, align, zero);
 	}
 	hak_record_poke();

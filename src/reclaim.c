@@ -1,11 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Giving memory back. EMPTY granules that stay EMPTY over two ticks of half the decay
- * time go to the kernel: in a huge zone only whole SuperSlabs (a part would lower RSS
- * and free nothing until the kernel splits the page), in small-page zones any granule.
+ * Giving memory back. Granules that were EMPTY at two looks, half the decay time apart, go to the
+ * kernel: in small-page zones any granule, in a huge zone whole SuperSlabs.
  *
- * A range is taken out of the pool by the same CAS as a claim, so it belongs to the
- * reclaimer until it is put back as UNUSED, or as EMPTY if the kernel refused.
+ *                 all of it EMPTY                       the kernel gives a new page
+ *   huge page  ---------------------->  nothing there  ------------------------------>  huge page
+ *       |                                    ^
+ *       | half of it EMPTY: split            | all of it EMPTY: the guard is removed
+ *       v                                    |
+ *   small pages, one granule kept out of the pool, a guard page in it
+ *       |
+ *       `---> nearly full again: the guard is removed, and the pages are collapsed into a huge one
+ *
+ * A part of a huge page costs a split, and khugepaged would fill the hole in again: one guard page
+ * anywhere in a SuperSlab prevents that, without a mapping of its own (MADV_GUARD_INSTALL).
+ *
+ * A range is taken out of the pool by the same CAS as a claim, so it belongs to the reclaimer
+ * until it is put back as UNUSED, or as EMPTY if the kernel refused.
  */
 #include "reclaim.h"
 
@@ -31,7 +42,24 @@
 #define START_BYTES_THREADS ((uint64_t)2 << 20)
 /* Arenas' bytes that start it where there are several nodes: it loads the topology. */
 #define START_BYTES_NODES ((uint64_t)4 << 20)
-#define QUIET_PASSES 2u
+#define QUIET_PASSES 1u
+/* A huge page is split for 16 of its 32 granules: then more of it is waste than use. */
+#define PART_LEAST 16u
+/* ... and made whole again when so few of it are free. */
+#define PART_HEALED 2u
+/* A split costs some 1 ms of the reclaimer's time, so 64 are an eighth of a tick. */
+#define SPLITS_A_TICK 64u
+#define EPOCH 8u      /* passes */
+#define BACK_LEAST 64u /* granules, 4 MiB: less is not worth a change */
+#define SLOW_MOST 16u
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 /* REFUSED: by the system, after a raw fork, or not before the constructor */
 enum { STATE_STOPPED, STATE_RUNNING, STATE_REFUSED };
@@ -71,33 +99,105 @@ static struct piece pieces[BATCH_PIECES];
 static struct hak_engine_range ranges[BATCH_PIECES];
 static uint32_t piece_count, range_count;
 static size_t batch_bytes;
+static bool no_guards; /* the kernel has none (before Linux 6.13) */
 
-static void put_back(const struct piece *piece, bool ok)
+static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok)
 {
-	struct hak_arena *a = piece->arena;
-	uint32_t n = (uint32_t)__builtin_popcount(piece->mask);
 	/* release POOL: the pages are gone before the granules are UNUSED */
-	atomic_fetch_or_explicit(&a->super[piece->super], ok ? HAK_WORD(0, piece->mask) : HAK_WORD(piece->mask, 0),
-				 memory_order_release);
+	atomic_fetch_or_explicit(&a->super[super], ok ? HAK_WORD(0, mask) : HAK_WORD(mask, 0), memory_order_release);
 	/* relaxed: a hint */
-	atomic_fetch_add_explicit(&a->available, (int32_t)n, memory_order_relaxed);
-	if (ok)
-		hak_count(released, n * HAK_GRANULE);
+	atomic_fetch_add_explicit(&a->available, __builtin_popcount(mask), memory_order_relaxed);
 }
 
-/* All of a batch is of one kind of arena and, for slabs, of one node. */
-static void flush_batch(void)
+static char *granule_at(const struct hak_arena *a, uint32_t super, uint32_t granule)
+{
+	return a->base + ((size_t)super * HAK_SUPER_GRANULES + granule) * HAK_GRANULE;
+}
+
+/* Puts a guard page into the first granule of the mask. The granule, or 0 if that is refused. */
+static uint32_t install_guard(struct hak_arena *a, uint32_t super, uint32_t mask)
+{
+	uint32_t granule = (uint32_t)__builtin_ctz(mask);
+	if (hak_sys.madvise(granule_at(a, super, granule), HAK_PAGE, MADV_GUARD_INSTALL)) {
+		no_guards = true;
+		return 0;
+	}
+	a->guard[super] = (uint8_t)(granule + 1);
+	hak_count(guards, 1);
+	return 1u << granule;
+}
+
+static bool remove_guard(struct hak_arena *a, uint32_t super)
+{
+	if (hak_sys.madvise(granule_at(a, super, a->guard[super] - 1u), HAK_PAGE, MADV_GUARD_REMOVE))
+		return false;
+	a->guard[super] = 0;
+	hak_count(guards, -1);
+	return true;
+}
+
+/* If all of a split SuperSlab is UNUSED but the granule with the guard: the next touch of it shall
+ * give a huge page again, for which the kernel must drop its empty page table as well. */
+static void make_whole(struct hak_arena *a, uint32_t super)
+{
+	uint32_t kept = 1u << (a->guard[super] - 1);
+	uint64_t word = HAK_WORD(0, ~kept);
+	/* acquire POOL */
+	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
+						     memory_order_relaxed))
+		return;
+	atomic_fetch_sub_explicit(&a->available, (int32_t)HAK_SUPER_GRANULES - 1, memory_order_relaxed);
+	bool ok = remove_guard(a, super);
+	if (ok)
+		hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_DONTNEED);
+	put_back(a, super, ok ? UINT32_MAX : ~kept, true);
+}
+
+/* Nearly all of a split SuperSlab is in use: its small pages are made a huge one. */
+static void make_dense(struct hak_arena *a, uint32_t super)
+{
+	uint32_t kept = 1u << (a->guard[super] - 1);
+	if (!remove_guard(a, super))
+		return;
+	put_back(a, super, kept, true);
+	/* refused: khugepaged will find it */
+	hak_count(collapses, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_COLLAPSE) == 0);
+}
+
+/*
+ * All of a batch is of one kind of arena and, for slabs, of one node. split: it is parts of huge
+ * pages. MADV_DONTNEED alone would lower RSS and free nothing until the kernel is short of memory;
+ * MADV_COLD before it makes the kernel split the page at once.
+ */
+static void flush_batch(bool split)
 {
 	if (!piece_count)
 		return;
-	const struct hak_arena *a = pieces[0].arena;
+	struct hak_arena *a = pieces[0].arena;
 	bool spans = a->kind == HAK_ARENA_SPANS;
-	hak_engine_run(spans ? HAK_ENGINE_NO_NODE : a->node, MADV_DONTNEED, ranges, range_count);
+	uint32_t node = spans ? HAK_ENGINE_NO_NODE : a->node;
+	if (split)
+		hak_engine_run(node, MADV_COLD, ranges, range_count);
+	hak_engine_run(node, MADV_DONTNEED, ranges, range_count);
 	/* the words of span arenas change under the huge lock */
 	if (spans)
 		hak_lock(&hak_huge_lock);
-	for (uint32_t i = 0; i < piece_count; i++)
-		put_back(&pieces[i], ranges[pieces[i].range].done);
+	for (uint32_t i = 0; i < piece_count; i++) {
+		uint32_t super = pieces[i].super, kept = 0;
+		a = pieces[i].arena;
+		bool done = ranges[pieces[i].range].done;
+		if (split && done && !a->guard[super]) {
+			kept = install_guard(a, super, pieces[i].mask);
+			hak_count(splits, 1);
+		}
+		if (done) {
+			hak_count(released, (uint32_t)__builtin_popcount(pieces[i].mask) * HAK_GRANULE);
+			a->given[super] |= pieces[i].mask & ~kept;
+		}
+		put_back(a, super, pieces[i].mask & ~kept, done);
+		if (a->guard[super])
+			make_whole(a, super);
+	}
 	if (spans)
 		hak_unlock(&hak_huge_lock);
 	piece_count = range_count = 0;
@@ -111,7 +211,7 @@ static void add_to_batch(struct hak_arena *a, uint32_t super, uint32_t mask)
 		uint32_t at = (uint32_t)__builtin_ctz(mask);
 		uint32_t n = ~(mask >> at) ? (uint32_t)__builtin_ctz(~(mask >> at)) : 32;
 		uint32_t row = (n == 32 ? UINT32_MAX : (1u << n) - 1) << at;
-		char *p = a->base + ((size_t)super * 32 + at) * HAK_GRANULE;
+		char *p = granule_at(a, super, at);
 		struct hak_engine_range *last = range_count ? &ranges[range_count - 1] : NULL;
 		if (last && last->addr + last->bytes == p)
 			last->bytes += n * HAK_GRANULE;
@@ -131,37 +231,92 @@ static bool batch_is_full(void)
 
 /* ---- choosing --------------------------------------------------------------------- */
 
-/* Takes what was EMPTY at the last look and still is, or (now) all that is, out of one SuperSlab.
- * True: something of it may become due later. */
-static bool visit_super(struct hak_arena *a, uint32_t super, bool now)
+/* How much is asked for. */
+enum urge {
+	URGE_DUE, /* what has been EMPTY at two looks */
+	URGE_ALL, /* all that is EMPTY, and of huge pages what is worth splitting them */
+	URGE_LAST, /* every EMPTY granule, whatever it costs */
+};
+
+struct pass {
+	enum urge urge;
+	bool forget;	 /* a new epoch of the governor: what was given back is no longer lately */
+	bool busy;	 /* something may become due by itself */
+	uint32_t splits; /* huge pages that may still be split */
+	uint64_t back;	 /* granules that were given back lately and are in use again */
+};
+
+/* Takes free granules out of the pool and adds them to the batch. False: somebody was faster. */
+static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t mask)
 {
-	/* relaxed: the CAS decides */
-	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
-	uint32_t empty = HAK_WORD_EMPTY(word);
-	uint32_t victims = now ? empty : empty & a->seen[super];
-	/* in SuperSlabs on huge pages all or nothing */
-	bool huge = a->kind == HAK_ARENA_SPANS ||
-		    super >= atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
-	if (huge && (victims != empty || (empty | HAK_WORD_UNUSED(word)) != UINT32_MAX))
-		victims = 0;
-	a->seen[super] = empty;
-	if (!victims)
-		return empty != 0;
-	/* whole huge pages: their UNUSED granules go along, they are resident as well */
-	uint32_t take = huge ? UINT32_MAX : victims;
 	/* acquire POOL */
-	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~HAK_WORD(take, take),
+	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~HAK_WORD(mask, mask),
 						     memory_order_acquire, memory_order_relaxed))
-		return true;
-	atomic_fetch_sub_explicit(&a->available, __builtin_popcount(take), memory_order_relaxed);
+		return false;
+	/* relaxed: a hint */
+	atomic_fetch_sub_explicit(&a->available, __builtin_popcount(mask), memory_order_relaxed);
 	a->seen[super] = 0;
-	add_to_batch(a, super, take);
+	add_to_batch(a, super, mask);
 	return true;
 }
 
-static bool visit_arena(struct hak_arena *a, bool now)
+/*
+ * One SuperSlab. On small pages, and where a huge page was split, any granule goes back. A huge
+ * page goes whole; whether its parts are worth it is noted for later in the pass.
+ */
+static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 {
-	bool busy = false, spans = a->kind == HAK_ARENA_SPANS;
+	/* relaxed: the CAS decides */
+	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
+	uint32_t empty = HAK_WORD_EMPTY(word), unused = HAK_WORD_UNUSED(word);
+	uint32_t stable = pass->urge == URGE_DUE ? empty & a->seen[super] : empty;
+	bool zone = a->kind == HAK_ARENA_SPANS ||
+		    super >= atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
+	bool huge = zone && !a->guard[super];
+	pass->back += (uint32_t)__builtin_popcount(a->given[super] & ~unused);
+	a->given[super] = pass->forget ? 0 : a->given[super] & unused;
+	/* what was EMPTY before and is not due will not be, unless it changes */
+	pass->busy |= (empty & ~a->seen[super]) != 0;
+	a->seen[super] = empty;
+	a->part[super] = 0;
+	if (huge && (empty | unused) == UINT32_MAX) {
+		/* its UNUSED granules go along: they are resident as well */
+		if (empty && stable == empty)
+			pass->busy |= !take(a, super, word, UINT32_MAX);
+	} else if (huge) {
+		if (a->kind == HAK_ARENA_SLABS)
+			a->part[super] = stable;
+	} else if (stable) {
+		pass->busy |= !take(a, super, word, stable);
+	} else if (zone && !empty) {
+		if (__builtin_popcount(unused) <= (int)PART_HEALED)
+			make_dense(a, super);
+		else
+			make_whole(a, super); /* it was refused before */
+	}
+}
+
+/* Splits a huge page whose EMPTY part is large enough, and gives that part back. */
+static void split_super(struct hak_arena *a, uint32_t super, struct pass *pass)
+{
+	/* relaxed: the CAS decides */
+	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
+	uint32_t part = a->part[super] & HAK_WORD_EMPTY(word);
+	uint32_t least = pass->urge == URGE_LAST ? 1 : PART_LEAST;
+	if ((uint32_t)__builtin_popcount(part) < least || (no_guards && pass->urge != URGE_LAST))
+		return;
+	if (!pass->splits) {
+		pass->busy = true;
+		return;
+	}
+	if (take(a, super, word, part | HAK_WORD_UNUSED(word)))
+		pass->splits--;
+}
+
+static void visit_arena(struct hak_arena *a, struct pass *pass,
+			void (*visit)(struct hak_arena *a, uint32_t super, struct pass *pass))
+{
+	bool spans = a->kind == HAK_ARENA_SPANS;
 	uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
 	uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
 	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
@@ -169,39 +324,39 @@ static bool visit_arena(struct hak_arena *a, bool now)
 			continue;
 		if (spans)
 			hak_lock(&hak_huge_lock);
-		busy |= visit_super(a, s, now);
+		visit(a, s, pass);
 		if (spans)
 			hak_unlock(&hak_huge_lock);
 		if (batch_is_full())
-			flush_batch();
+			flush_batch(visit == split_super);
 	}
-	return busy;
 }
 
-/* Node after node, then the span arenas, which belong to none. */
-static bool visit_arenas(bool now)
+/* Node after node, whole SuperSlabs first; then the span arenas, which belong to no node. */
+static void visit_arenas(struct pass *pass)
 {
-	bool busy = false;
-	struct hak_arena *a;
+	struct hak_arena *a, *first;
 	for (unsigned i = 0; i < HAK_NODES; i++) {
 		/* acquire ARENAS: the newest arena's fields */
-		for (a = atomic_load_explicit(&hak_nodes[i].arenas, memory_order_acquire); a; a = a->next)
-			busy |= visit_arena(a, now);
-		flush_batch();
+		first = atomic_load_explicit(&hak_nodes[i].arenas, memory_order_acquire);
+		for (a = first; a; a = a->next)
+			visit_arena(a, pass, visit_super);
+		flush_batch(false);
+		for (a = first; a; a = a->next)
+			visit_arena(a, pass, split_super);
+		flush_batch(true);
 	}
 	hak_lock(&hak_huge_lock);
-	a = hak_span_arenas;
+	first = hak_span_arenas;
 	hak_unlock(&hak_huge_lock);
-	for (; a; a = a->next)
-		busy |= visit_arena(a, now);
-	flush_batch();
-	return busy;
+	for (a = first; a; a = a->next)
+		visit_arena(a, pass, visit_super);
+	flush_batch(false);
 }
 
-/* Parked heaps give up all they cache; live ones the EMPTY slabs they do not use. */
-static void visit_heaps(bool now)
+/* Parked heaps give up all they cache. */
+static void visit_parked_heaps(void)
 {
-	uint32_t count = hak_heap_count();
 	for (unsigned i = 0; i < HAK_NODES; i++) {
 		struct hak_heap *all = NULL, *h;
 		while ((h = hak_heap_unpark(i))) {
@@ -214,36 +369,95 @@ static void visit_heaps(bool now)
 			hak_heap_park(h);
 		}
 	}
-	for (uint32_t id = 1; id <= count; id++)
-		hak_heap_release_empty(hak_heap_by_id(id), now ? 0 : QUIET_PASSES);
 }
 
-/* True: something may become due later. */
-static bool pass_locked(bool now)
+static void note_empty(struct hak_arena *a, void *arg)
 {
+	(void)arg;
+	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++)
+		a->part[s] = HAK_WORD_EMPTY(atomic_load_explicit(&a->super[s], memory_order_relaxed));
+}
+
+static void note_quiet(struct hak_arena *a, void *arg)
+{
+	(void)arg;
+	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++)
+		a->seen[s] |= HAK_WORD_EMPTY(atomic_load_explicit(&a->super[s], memory_order_relaxed)) & ~a->part[s];
+}
+
+/* Live heaps give up the EMPTY slabs that they do not use. Those have been EMPTY for as long as
+ * other granules must be: they count as seen. relaxed: what a thread frees meanwhile does too */
+static void visit_live_heaps(enum urge urge)
+{
+	uint32_t count = hak_heap_count();
+	hak_arena_each(note_empty, NULL);
+	for (uint32_t id = 1; id <= count; id++)
+		hak_heap_release_empty(hak_heap_by_id(id), urge == URGE_DUE ? QUIET_PASSES : 0);
+	hak_arena_each(note_quiet, NULL);
+}
+
+static void run(struct pass *pass)
+{
+	hak_lock(&hak_reclaim_lock);
+	/* relaxed: what is freed from here on is noted for the next pass */
 	atomic_store_explicit(&noted, 0, memory_order_relaxed);
-	visit_heaps(now);
-	return visit_arenas(now);
+	visit_parked_heaps();
+	visit_live_heaps(pass->urge);
+	visit_arenas(pass);
+	hak_unlock(&hak_reclaim_lock);
+}
+
+static size_t reclaim_now(enum urge urge)
+{
+	struct pass pass = { .urge = urge, .splits = UINT32_MAX };
+	uint64_t before = hak_counted(released);
+	run(&pass);
+	return (size_t)(hak_counted(released) - before);
 }
 
 size_t hak_reclaim_all(void)
 {
-	uint64_t before = hak_counted(released);
-	hak_lock(&hak_reclaim_lock);
-	pass_locked(true);
-	hak_unlock(&hak_reclaim_lock);
-	return (size_t)(hak_counted(released) - before);
+	return reclaim_now(URGE_ALL);
+}
+
+size_t hak_reclaim_last(void)
+{
+	return reclaim_now(URGE_LAST);
+}
+
+/* ---- the thread ------------------------------------------------------------------- */
+
+/*
+ * The governor: memory that is taken again right after it was given back cost two trips to the
+ * kernel for nothing. Each EPOCH of passes it compares: where more than half came back, the looks
+ * become rarer, twice as rare each time; where less than an eighth did, denser again.
+ */
+static uint32_t govern(uint32_t slow, const struct pass *pass)
+{
+	static uint64_t gave_before, back;
+	uint64_t gave = hak_counted(released) / HAK_GRANULE;
+	back += pass->back;
+	if (!pass->forget)
+		return slow;
+	uint64_t given = gave - gave_before, returned = back;
+	gave_before = gave;
+	back = 0;
+	if (returned >= BACK_LEAST && returned > given / 2)
+		return (uint32_t)hak_min(slow * 2, SLOW_MOST);
+	return returned > given / 8 ? slow : (uint32_t)hak_max(slow / 2, 1);
 }
 
 static void *reclaimer(void *arg)
 {
 	bool busy = true;
+	uint32_t slow = 1;
 	(void)arg;
 	pthread_setname_np(pthread_self(), "hakmem-reclaim");
 	hak_topology_load();
 	hak_engine_prepare();
-	for (uint32_t idle = 0;; idle = busy ? 0 : idle + 1) {
-		long tick = hak_option_get(HAK_OPT_decay_ms) / 2;
+	for (uint32_t idle = 0, passes = 1;; idle = busy ? 0 : idle + 1, passes++) {
+		struct pass pass = { .urge = URGE_DUE, .splits = SPLITS_A_TICK, .forget = passes % EPOCH == 0 };
+		long tick = hak_option_get(HAK_OPT_decay_ms) / 2 * (long)slow;
 		struct timespec ts = { tick / 1000, tick % 1000 * 1000000 };
 		/* EMPTY slabs of quiet heaps become due some passes after the last free;
 		 * after that the thread sleeps until something is freed */
@@ -252,9 +466,9 @@ static void *reclaimer(void *arg)
 			syscall(SYS_futex, &wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 		nanosleep(&ts, NULL);
 		hak_engine_prepare();
-		hak_lock(&hak_reclaim_lock);
-		busy = pass_locked(false);
-		hak_unlock(&hak_reclaim_lock);
+		run(&pass);
+		busy = pass.busy;
+		slow = govern(slow, &pass);
 	}
 	return NULL;
 }

@@ -22,6 +22,9 @@ void hak_reclaim_ready(void);
 /* Gives back all EMPTY memory now. Returns bytes. No lock held. */
 size_t hak_reclaim_all(void);
 
+/* The same for a request about to fail: parts of huge pages too, whatever that costs. */
+size_t hak_reclaim_last(void);
+
 /* In fork's child: there is no reclaimer. again: it may be started; not after a raw fork,
  * where the C library's locks may be held by threads that are gone. */
 void hak_reclaim_forked(bool again);

@@ -414,7 +414,7 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	text_field(&o, "placement", engine_bind());
 	text_field(&o, "reclaim", hak_engine_name());
 	text_field(&o, "topology", hak_topology_source());
-	text_field(&o, "guard", "none");
+	text_field(&o, "guard", s.c.guards ? "pages" : "none");
 	field(&o, "binds", s.c.binds);
 	field(&o, "bind_failures", s.c.bind_failures);
 	put(&o, "}}\n");

@@ -21,6 +21,7 @@
 #include "fast.h"
 #include "front.h"
 #include "init.h"
+#include "numa/arena.h"
 #include "numa/engine.h"
 #include "numa/topology.h"
 #include "options.h"
@@ -417,10 +418,180 @@ START_TEST(what_is_refused_stays_free_and_is_used_again)
 }
 END_TEST
 
+/* ---- parts of huge pages ---- */
+
+#define RUN ((size_t)320 << 10) /* 5 granules: 6 of them a SuperSlab */
+#define RUNS 48
+
+static unsigned char *run[RUNS];
+
+static void touch(int i)
+{
+	run[i] = hak_malloc(RUN);
+	EXPECT(run[i], "no memory");
+	memset(run[i], i + 1, RUN);
+}
+
+/* All on huge pages; then 5 of each 6 are free. */
+static void make_sparse(void)
+{
+	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
+	for (int i = 0; i < RUNS; i++)
+		touch(i);
+	for (int i = 0; i < RUNS; i++)
+		if (i % 6) {
+			hak_free(run[i]);
+			run[i] = NULL;
+		}
+}
+
+static void check_runs(void)
+{
+	for (int i = 0; i < RUNS; i++)
+		for (size_t at = 0; run[i] && at < RUN; at += 61)
+			EXPECT(run[i][at] == (unsigned char)(i + 1), "run %d, byte %zu", i, at);
+}
+
+struct figures {
+	uint64_t resident, huge; /* KiB of the huge zones */
+	bool ours;
+};
+
+static bool smaps_line(const char *line, void *arg)
+{
+	struct figures *f = arg;
+	if (strchr(line, '-') && strchr(line, '-') < strchr(line, ' ')) {
+		const struct hak_arena *a = hak_arena_of((void *)(uintptr_t)strtoull(line, NULL, 16));
+		f->ours = a && a->kind == HAK_ARENA_SLABS;
+	} else if (f->ours && !strncmp(line, "Rss:", 4)) {
+		f->resident += strtoull(line + 4, NULL, 10);
+	} else if (f->ours && !strncmp(line, "AnonHugePages:", 14)) {
+		f->huge += strtoull(line + 14, NULL, 10);
+	}
+	return false;
+}
+
+static struct figures look(void)
+{
+	struct figures f = { 0 };
+	hak_sys_each_line("/proc/self/smaps", smaps_line, &f);
+	return f;
+}
+
+static bool kernel_has_guards(void)
+{
+	char *p = mmap(NULL, HAK_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return madvise(p, HAK_PAGE, 102 /* MADV_GUARD_INSTALL */) == 0;
+}
+
+START_TEST(a_huge_page_that_is_half_empty_gives_that_part_back)
+{
+	make_sparse();
+	struct figures before = look();
+	hak_reclaim_all();
+	struct figures after = look();
+	check_runs();
+	if (before.huge < 8 * 2048 || !kernel_has_guards())
+		return; /* this machine gives no huge pages, or could not keep them split */
+	ck_assert_uint_eq(hak_counted(splits), 8);
+	ck_assert_uint_eq(hak_counted(guards), 8);
+	ck_assert_uint_eq(after.huge, 0);
+	/* what is live, and the first step of the small zone */
+	ck_assert_uint_le(after.resident, 8 * RUN / 1024 + 1024);
+}
+END_TEST
+
+START_TEST(all_of_a_split_page_free_again_makes_it_whole)
+{
+	make_sparse();
+	hak_reclaim_all();
+	for (int i = 0; i < RUNS; i++) {
+		hak_free(run[i]);
+		run[i] = NULL;
+	}
+	hak_reclaim_all();
+	ck_assert_uint_eq(hak_counted(guards), 0);
+	/* huge pages once more, and none of the granules is lost */
+	struct figures before = look();
+	for (int i = 0; i < RUNS; i++)
+		touch(i);
+	check_runs();
+	struct figures after = look();
+	ck_assert(after.huge >= before.huge + 8 * 2048 || !hak_counted(splits) || !kernel_has_guards());
+}
+END_TEST
+
+START_TEST(a_split_page_that_fills_again_is_collapsed)
+{
+	make_sparse();
+	hak_reclaim_all();
+	uint64_t split = hak_counted(splits);
+	if (!hak_counted(guards))
+		return;
+	for (int i = 0; i < RUNS; i++)
+		if (!run[i])
+			touch(i);
+	/* the guard took a granule, so the last run of each did not fit: smaller ones do */
+	void *small[4 * RUNS];
+	for (int i = 0; i < 4 * RUNS; i++)
+		small[i] = hak_malloc(HAK_GRANULE * 4 + 1);
+	hak_reclaim_all();
+	ck_assert_uint_lt(hak_counted(guards), split);
+	ck_assert_uint_gt(hak_counted(collapses), 0);
+	check_runs();
+	for (int i = 0; i < 4 * RUNS; i++)
+		hak_free(small[i]);
+}
+END_TEST
+
+#define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
+
+static long read_number(const char *name)
+{
+	char path[128], text[32] = "";
+	snprintf(path, sizeof path, KHUGEPAGED "%s", name);
+	return hak_sys.read_file(path, text, sizeof text) > 0 ? atol(text) : -1;
+}
+
+static bool write_number(const char *name, long n)
+{
+	char path[128], text[32];
+	snprintf(path, sizeof path, KHUGEPAGED "%s", name);
+	int fd = open(path, O_WRONLY), len = snprintf(text, sizeof text, "%ld", n);
+	bool ok = fd >= 0 && write(fd, text, (size_t)len) == len;
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+START_TEST(khugepaged_does_not_fill_what_was_given_back)
+{
+	long sleep_ms = read_number("scan_sleep_millisecs"), pages = read_number("pages_to_scan");
+	make_sparse();
+	hak_reclaim_all();
+	struct figures before = look();
+	/* only root can hurry it; at its default pace two passes take minutes */
+	if (!hak_counted(splits) || !kernel_has_guards() || !write_number("scan_sleep_millisecs", 10) || !write_number("pages_to_scan", 1000000))
+		return;
+	long passes = read_number("full_scans");
+	for (int i = 0; i < 500 && read_number("full_scans") < passes + 3; i++)
+		usleep(10000);
+	bool scanned = read_number("full_scans") >= passes + 3;
+	write_number("scan_sleep_millisecs", sleep_ms);
+	write_number("pages_to_scan", pages);
+	struct figures after = look();
+	EXPECT(!scanned || after.resident <= before.resident + 64, "it grew from %llu to %llu KiB",
+	       (unsigned long long)before.resident, (unsigned long long)after.resident);
+	check_runs();
+}
+END_TEST
+
 SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_used_when_asked_for),
       CALM(vectors_are_used_when_asked_for), CALM(vectors_come_first_by_default),
       CALM(the_ring_is_used_when_asked_for), CALM(a_program_that_closes_all_descriptors_loses_nothing),
       CALM(a_child_of_fork_never_meets_its_parents_ring), CALM(a_hook_on_madvise_sees_every_call),
       CALM(an_rdma_library_that_comes_late_gets_the_loop), CALM(a_filter_that_kills_is_not_met),
       CALM(without_descriptors_memory_goes_back_as_well), CALM(neighbours_go_back_as_one_range),
-      CALM(what_is_refused_stays_free_and_is_used_again))
+      CALM(what_is_refused_stays_free_and_is_used_again),
+      CALM(a_huge_page_that_is_half_empty_gives_that_part_back), CALM(all_of_a_split_page_free_again_makes_it_whole),
+      CALM(a_split_page_that_fills_again_is_collapsed), CALM(khugepaged_does_not_fill_what_was_given_back))

@@ -74,8 +74,13 @@ struct hak_arena {
 	 */
 	_Atomic uint64_t super[HAK_ARENA_SUPERS];
 
-	/* reclaimer only: EMPTY bits as it last saw them */
-	uint32_t seen[HAK_ARENA_SUPERS];
+	/* under the reclaimer's lock */
+	uint32_t seen[HAK_ARENA_SUPERS];  /* EMPTY bits at its last look */
+	uint32_t part[HAK_ARENA_SUPERS];  /* of these, worth splitting a huge page for; of this pass */
+	uint32_t given[HAK_ARENA_SUPERS]; /* given back lately, and still UNUSED at its last look */
+	/* 0, or one more than the granule that is kept out of the pool with a guard page in it,
+	 * so that khugepaged does not fill a split SuperSlab in again */
+	uint8_t guard[HAK_ARENA_SUPERS];
 
 	struct hak_slab slabs[HAK_ARENA_GRANULES]; /* by first granule */
 };
