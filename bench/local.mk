@@ -19,6 +19,7 @@ bench_programs = \
 	%D%/micro/measure \
 	%D%/micro/memory \
 	%D%/micro/mixed33k \
+	%D%/micro/nodes \
 	%D%/micro/parse \
 	%D%/micro/phases \
 	%D%/micro/prodcons \
@@ -29,7 +30,7 @@ bench_programs = \
 
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
-EXTRA_DIST += %D%/run %D%/README.md %D%/suite %D%/macro
+EXTRA_DIST += %D%/run %D%/numa %D%/README.md %D%/suite %D%/macro
 
 # The flags are the benchmarks' own, so that a debug or sanitizer build of the library is still
 # measured by the same programs. Without -fno-builtin compilers remove malloc/free pairs.
@@ -98,6 +99,10 @@ bench_cflags = -std=gnu11 -O2 -g -fno-builtin -pthread
 %C%_micro_mixed33k_SOURCES = %D%/micro/mixed33k.c %D%/micro/bench.h
 %C%_micro_mixed33k_CFLAGS = $(bench_cflags)
 %C%_micro_mixed33k_LDADD =
+
+%C%_micro_nodes_SOURCES = %D%/micro/nodes.c %D%/micro/bench.h
+%C%_micro_nodes_CFLAGS = $(bench_cflags)
+%C%_micro_nodes_LDADD =
 
 %C%_micro_parse_SOURCES = %D%/micro/parse.c %D%/micro/bench.h
 %C%_micro_parse_CFLAGS = $(bench_cflags)

@@ -255,6 +255,12 @@ policy weighted "$under policy --on 0 --set weighted-interleave:0,1 --within 3,1
 policy thread "$under policy --on 0 --thread --set bind:1 --within 1.5,0.5 1=100"
 policy thread-interleave "$under policy --on 0 --thread --set interleave:0,1 --within 3,12 0=50 1=50"
 
+# The suite's own look at placement, where `make bench` has built it.
+if [[ -n $library && -x $build/bench/micro/nodes ]]; then
+	add "$build/bench/micro/nodes" /opt/bench/nodes
+	cp "$source_dir/bench/numa" "$root/opt/bench/numa"
+	job bench-numa 900 show "bash /opt/bench/numa --quick --only '^nodes' --programs /opt/bench hakmem=$inside glibc="
+fi
 if [[ -n $library ]]; then
 	job smoke-preloaded 20 quiet "$under bash -c 'while read -r line; do
 		[[ \$line == *$inside ]] && exit 0; done </proc/self/maps; exit 1'"
