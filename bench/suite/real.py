@@ -80,7 +80,8 @@ class Gcc(Command):
     needs = ("gcc",)
 
     def words(self, macro, count):
-        return [which("gcc"), "-O2", "-S", "-o", "/dev/null", os.path.join(macro, "job.c")]
+        return [which("gcc"), "-O2", "-S", f"-DTENS={count}", "-o", "/dev/null",
+                os.path.join(macro, "job.c")]
 
 
 class Python(Command):

@@ -82,13 +82,13 @@ def random_mixed(slots, count, **more):
 
 
 def mixed33k(threads):
-    return Row(f"mixed33k/{threads}t", f"mixed33k --threads {threads} --ops {{n}}", 2 * M, PER_OP,
+    return Row(f"mixed33k/{threads}t", f"mixed33k --threads {threads} --ops {{n}}", 3 * M, PER_OP,
                curve=("mixed33k", threads))
 
 
 def mid_large(threads):
     return Row(f"mid_large/{threads}t", f"mixed33k --threads {threads} --min 2Ki --max 1Mi --octaves 1 "
-               "--slots 64 --ops {n}", 600 * K, PER_OP, curve=("mid_large", threads))
+               "--slots 64 --ops {n}", 1500 * K, PER_OP, curve=("mid_large", threads))
 
 
 def larson(threads, name, sizes, count, curve=True):
@@ -102,8 +102,8 @@ def sharing(name, passive, threads):
 
 
 OWN = (
-    random_mixed(256, 20 * M),
-    random_mixed(8192, 20 * M),
+    random_mixed(256, 30 * M),
+    random_mixed(8192, 30 * M),
     random_mixed(200000, 10 * M),
     *(mixed33k(t) for t in (1, 2, 4, 8)),
     *(mid_large(t) for t in (1, 2, 4, 8)),
@@ -117,7 +117,7 @@ OWN = (
     sharing("cache_thrash", 0, 8),
     sharing("cache_scratch", 1, 2),
     sharing("cache_scratch", 1, 8),
-    Row("vm_mixed", "random_mixed --slots 64 --min 512Ki --max 2Mi --touch pages --ops {n}", 8 * K,
+    Row("vm_mixed", "random_mixed --slots 64 --min 512Ki --max 2Mi --touch pages --ops {n}", 40 * K,
         PER_OP),
     Row("stress/32t", "mixed33k --threads 32 --min 16 --max 32Ki --octaves 1 --remote 25 --ops {n}",
         6 * M, PER_OP),
@@ -130,9 +130,9 @@ CURVE = tuple(
     for power in range(8, 21, 2))
 
 THREADS = (
-    Row("prodcons/1:1", "prodcons --producers 1 --consumers 1 --ops {n}", 5 * M, PER_OP),
-    Row("prodcons/3:1", "prodcons --producers 3 --consumers 1 --ops {n}", 5 * M, PER_OP),
-    Row("prodcons/1:3", "prodcons --producers 1 --consumers 3 --ops {n}", 5 * M, PER_OP),
+    Row("prodcons/1:1", "prodcons --producers 1 --consumers 1 --ops {n}", 8 * M, PER_OP),
+    Row("prodcons/3:1", "prodcons --producers 3 --consumers 1 --ops {n}", 8 * M, PER_OP),
+    Row("prodcons/1:3", "prodcons --producers 1 --consumers 3 --ops {n}", 8 * M, PER_OP),
     Row("prodcons/bursts", "prodcons --ring 8Ki --burst 8Ki --ops {n}", 5 * M, PER_OP),
     Row("free_only/2t", "free_only --threads 2 --ops {n}", 5 * M, PER_OP),
     Row("churn/2t", "churn --alive 2 --ops {n}", 20 * K, US_PER_OP),
@@ -151,9 +151,9 @@ SMALL = (
     Row("server/1t", "server --threads 1 --ops {n}", 500 * K, US_PER_OP, curve=("server", 1)),
     Row("server/4t", "server --threads 4 --ops {n}", 500 * K, US_PER_OP, curve=("server", 4)),
     Row("phases", "phases --phases {n}", 20, SECONDS, huge=True),
-    Row("aligned", "aligned --ops {n}", 6 * M, PER_OP),
+    Row("aligned", "aligned --ops {n}", 10 * M, PER_OP),
     Row("tables", "tables --ops {n}", 1200, US_PER_OP, huge=True),
-    Row("large", "random_mixed --slots 20 --min 5M --max 25M --touch pages --ops {n}", 400, US_PER_OP,
+    Row("large", "random_mixed --slots 20 --min 5M --max 25M --touch pages --ops {n}", 600, US_PER_OP,
         huge=True),
     Row("first_touch", "first_touch --ops 1 --bytes {n}", G, SECONDS, huge=True),
     Row("cfrac", "cfrac --ops {n}", 600 * K, PER_OP),
@@ -165,11 +165,11 @@ START = (
 )
 
 REAL = (
-    Row("redis", "", 250 * K, WALL, real="redis"),
-    Row("redis/bgsave", "", 150 * K, WALL, real="redis_bgsave"),
-    Row("memcached", "", 400 * K, WALL, real="memcached"),
+    Row("redis", "", 120 * K, WALL, real="redis"),
+    Row("redis/bgsave", "", 80 * K, WALL, real="redis_bgsave"),
+    Row("memcached", "", 600 * K, WALL, real="memcached"),
     Row("sqlite3", "", 150 * K, WALL, real="sqlite3"),
-    Row("gcc", "", 1, WALL, real="gcc"),
+    Row("gcc", "", 3, WALL, quick=1, real="gcc"),
     Row("python3", "", 12, WALL, real="python3"),
     Row("ruby", "", 12, WALL, real="ruby"),
 )
