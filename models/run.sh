@@ -241,7 +241,8 @@ if [ "$deep" -eq 1 ]; then
 	memory=3000
 	holds '2 slabs of 2 blocks, 3 parcels, all' remote -DNB=2 -DNP=3 -DNFREER=2 -DOPS_A=2 -DOPS_B=1 \
 		-DWITH_ADOPT -DWITH_RELEASE
-	holds '2 freers, collected by others' remote "${all[@]}" -DRESCUES=1
+	holds '2 freers, collected by others' remote -DNFREER=2 -DOPS_A=1 -DOPS_B=1 -DWITH_ADOPT \
+		-DWITH_RELEASE -DRESCUES=1
 	holds '2 freers, 2 flushes' remote "${all[@]}" -DFREES=2
 	holds '3 threads and fork' park -DNT=3 -DOPS=1 -DWITH_FORK
 	holds '2 threads, reclaimer and fork' park -DNT=2 -DOPS=1 -DWITH_RECLAIM -DWITH_FORK
