@@ -11,10 +11,10 @@
 
 #define CAP_FIRST 7u		     /* an array of 64 bytes */
 #define CAP_MOST 127u		     /* more does not pay: a refill's or drain's fixed cost is 4 instructions a block */
-#define CAP_LEAST 2u
+#define CAP_LEAST 1u
 #define CAP_FIRST_BYTES ((size_t)128 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES ((size_t)1 << 20) /* and after */
-#define SLAB_SHARE 4u		     /* magazines may hold this part of what a heap's slabs do */
+#define SLAB_SHARE 3u		     /* magazines may hold this part of what a heap's slabs do */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
 /* An inbox heavier than this is collected by who made it so: its owner may be asleep. A
