@@ -250,15 +250,16 @@ static bool has_mail(struct hak_heap *h)
 	return h->rest || atomic_load_explicit(&h->inbox, memory_order_relaxed);
 }
 
-/* Takes the whole inbox, works off a bounded part, keeps the rest. h's lock is held. */
+/* Works off at most `most` parcels; takes the whole inbox for it and keeps the rest. h's
+ * lock is held. */
 static void collect(struct hak_heap *h, uint32_t most)
 {
-	if (!h->rest && has_mail(h)) {
-		/* acquire PARCEL: what its senders wrote */
-		h->rest = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
-		atomic_store_explicit(&h->inbox_weight, 0, memory_order_relaxed);
-	}
-	for (; h->rest && most; most--) {
+	for (; most && has_mail(h); most--) {
+		if (!h->rest) {
+			/* acquire PARCEL: what its senders wrote */
+			h->rest = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
+			atomic_store_explicit(&h->inbox_weight, 0, memory_order_relaxed);
+		}
 		struct hak_parcel *p = h->rest;
 		h->rest = p->next;
 		unpack(h, p);

@@ -103,8 +103,8 @@ static bool no_guards; /* the kernel has none (before Linux 6.13) */
 
 static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok)
 {
-	/* release POOL: the pages are gone before the granules are UNUSED */
-	atomic_fetch_or_explicit(&a->super[super], ok ? HAK_WORD(0, mask) : HAK_WORD(mask, 0), memory_order_release);
+	/* the pages are gone before the granules are UNUSED */
+	hak_super_put(a, super, ok ? HAK_WORD(0, mask) : HAK_WORD(mask, 0));
 	/* relaxed: a hint */
 	atomic_fetch_add_explicit(&a->available, __builtin_popcount(mask), memory_order_relaxed);
 }

@@ -74,6 +74,10 @@ struct hak_arena {
 	 */
 	_Atomic uint64_t super[HAK_ARENA_SUPERS];
 
+	/* A bit a SuperSlab: its word may have a bit set. Searches look at no other, so that
+	 * a claim in a large heap does not read every word. Any thread. */
+	_Atomic uint64_t room[HAK_ARENA_SUPERS / 64];
+
 	/* under the reclaimer's lock */
 	uint32_t seen[HAK_ARENA_SUPERS];  /* EMPTY bits at its last look */
 	uint32_t part[HAK_ARENA_SUPERS];  /* of these, worth splitting a huge page for; of this pass */
@@ -140,6 +144,25 @@ static inline struct hak_arena *hak_arena_of(const void *p)
 static inline uint32_t hak_granule_of(const void *p)
 {
 	return ((uintptr_t)p >> HAK_GRANULE_SHIFT) & (HAK_ARENA_GRANULES - 1);
+}
+
+/* Makes granules of a SuperSlab available; slab arenas. */
+static inline void hak_super_put(struct hak_arena *a, uint32_t super, uint64_t bits)
+{
+	/* release POOL: our writes to the granules and their metadata are before the next owner's */
+	atomic_fetch_or_explicit(&a->super[super], bits, memory_order_release);
+	/* release ROOM: who clears the bit after this sees the word as it is now */
+	atomic_fetch_or_explicit(&a->room[super / 64], (uint64_t)1 << super % 64, memory_order_release);
+}
+
+/* The SuperSlab's word was 0: searches skip it until something is put back. */
+static inline void hak_super_full(struct hak_arena *a, uint32_t super)
+{
+	uint64_t bit = (uint64_t)1 << super % 64;
+	/* acquire ROOM: if the bit was set since we read the word, we see that word now */
+	atomic_fetch_and_explicit(&a->room[super / 64], ~bit, memory_order_acquire);
+	if (atomic_load_explicit(&a->super[super], memory_order_relaxed))
+		atomic_fetch_or_explicit(&a->room[super / 64], bit, memory_order_relaxed);
 }
 
 /* Sets the tags of granules [granule, granule + count) of an arena. */

@@ -57,6 +57,19 @@ struct best {
 	unsigned score;
 };
 
+/* The first SuperSlab in [from, to) that may have room, or `to`. */
+static uint32_t next_room(const struct hak_arena *a, uint32_t from, uint32_t to)
+{
+	while (from < to) {
+		/* relaxed: a hint; a bit that is missed is there for the next search */
+		uint64_t bits = atomic_load_explicit(&a->room[from / 64], memory_order_relaxed) >> from % 64;
+		if (bits)
+			return (uint32_t)hak_min(to, from + (uint32_t)__builtin_ctzll(bits));
+		from = (from | 63) + 1;
+	}
+	return to;
+}
+
 /*
  * Looks through the SuperSlabs [from, to) of the arena for the best place: the densest
  * with room that is resident already (EMPTY granules, or any of a huge page in use), and
@@ -65,12 +78,14 @@ struct best {
 static void search(struct hak_arena *a, uint32_t from, uint32_t to, bool huge, bool wanted, uint32_t count,
 		   bool aligned, struct best *best)
 {
-	for (uint32_t s = from; s < to; s++) {
+	for (uint32_t s = next_room(a, from, to); s < to; s = next_room(a, s + 1, to)) {
 		/* relaxed: the CAS that claims decides */
 		uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
 		uint32_t empty = HAK_WORD_EMPTY(word), all = empty | HAK_WORD_UNUSED(word);
-		if (!all)
+		if (!all) {
+			hak_super_full(a, s);
 			continue;
+		}
 		unsigned score = (unsigned)__builtin_popcount(all);
 		int at = empty ? hak_mask_fit(empty, count, aligned) : -1;
 		if (at < 0) {
@@ -125,8 +140,7 @@ static void open_granules(struct hak_arena *a, uint32_t from, uint32_t count)
 	atomic_fetch_add_explicit(&node->mapped_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
 	for (uint32_t g = from; g < from + count;) {
 		uint32_t n = (uint32_t)hak_min(32 - g % 32, from + count - g);
-		/* release POOL: the mapping is there */
-		atomic_fetch_or_explicit(&a->super[g / 32], HAK_WORD(0, run_mask(n, g % 32)), memory_order_release);
+		hak_super_put(a, g / 32, HAK_WORD(0, run_mask(n, g % 32)));
 		g += n;
 	}
 	atomic_fetch_add_explicit(&a->available, (int32_t)count, memory_order_relaxed);
@@ -253,8 +267,7 @@ void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
 	struct hak_node *n = &hak_nodes[arena->node];
 	uint32_t mask = run_mask(count, granule % 32);
-	/* release POOL: our writes to the granules' metadata are before the next owner's */
-	atomic_fetch_or_explicit(&arena->super[granule / 32], HAK_WORD(mask, 0), memory_order_release);
+	hak_super_put(arena, granule / 32, HAK_WORD(mask, 0));
 	atomic_fetch_add_explicit(&arena->available, (int32_t)count, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
 	hak_reclaim_note((size_t)count * HAK_GRANULE);
