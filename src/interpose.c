@@ -19,6 +19,7 @@
 #include "init.h"
 #include "options.h"
 #include "reclaim.h"
+#include "record.h"
 #include "stats.h"
 
 /* C23; not yet in the C library's headers. */
@@ -286,4 +287,12 @@ HAK_EXPORT int hakmem_stats_write(enum hakmem_stats_format format, hakmem_write_
 		return 0;
 	}
 	return -1;
+}
+
+HAK_EXPORT int hakmem_profile_write(hakmem_write_fn *write, void *arg)
+{
+	if (!hak_profile_text)
+		return -1;
+	hak_profile_text(write, arg);
+	return 0;
 }

@@ -25,6 +25,7 @@ include %D%/tiny/local.mk
 include %D%/pool/local.mk
 include %D%/l25/local.mk
 include %D%/topo/local.mk
+include %D%/profile/local.mk
 
 lib_LTLIBRARIES += libhakmem.la
 libhakmem_la_SOURCES = %D%/interpose.c %D%/cxx.c

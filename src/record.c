@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HAKMEM_STATS and HAKMEM_STATS_SIGNAL. Files are opened for each write and closed after
- * it: a daemon that closes all descriptors must not find its own file under our number.
+ * HAKMEM_STATS, HAKMEM_STATS_SIGNAL and HAKMEM_PROFILE. Files are opened for each write and
+ * closed after it: a daemon that closes all descriptors must not find its own file under our
+ * number.
  */
 #include "record.h"
 
@@ -29,7 +30,7 @@ enum what { NOTHING, TABLE, JSON, JSON_LINES };
 
 /* immutable after the constructor */
 static enum what what;
-static char path[PATH_BYTES]; /* absolute */
+static char path[PATH_BYTES], profile[PATH_BYTES]; /* absolute; "": none */
 static uint64_t interval_ms;  /* JSON_LINES */
 static int signal_number;     /* 0: none */
 
@@ -39,25 +40,25 @@ static _Atomic uint32_t asked; /* futex: signals so far */
 /* ---- options --------------------------------------------------------------------- */
 
 /* A daemon changes its folder: a relative path is completed now. */
-static bool set_path(const char *s, size_t bytes)
+static bool set_path(char to[PATH_BYTES], const char *s, size_t bytes)
 {
 	size_t have = 0;
 	if (bytes == 0)
 		return false;
 	if (*s != '/') {
-		long n = syscall(SYS_getcwd, path, sizeof path);
+		long n = syscall(SYS_getcwd, to, PATH_BYTES);
 		if (n <= 1)
 			return false;
 		have = (size_t)n - 1;
-		if (path[have - 1] != '/')
-			path[have++] = '/';
+		if (to[have - 1] != '/')
+			to[have++] = '/';
 	}
-	if (have + bytes >= sizeof path) {
-		path[0] = 0;
+	if (have + bytes >= PATH_BYTES) {
+		to[0] = 0;
 		return false;
 	}
-	memcpy(path + have, s, bytes);
-	path[have + bytes] = 0;
+	memcpy(to + have, s, bytes);
+	to[have + bytes] = 0;
 	return true;
 }
 
@@ -82,15 +83,26 @@ static bool understand(const char *how)
 	}
 	if (!strncmp(how, "json:", 5)) {
 		what = JSON;
-		return set_path(how + 5, strlen(how + 5));
+		return set_path(path, how + 5, strlen(how + 5));
 	}
 	const char *colon = strrchr(how, ':');
 	if (!strncmp(how, "jsonl:", 6) && colon > how + 5) {
 		what = JSON_LINES;
 		interval_ms = milliseconds(colon + 1);
-		return interval_ms && set_path(how + 6, (size_t)(colon - (how + 6)));
+		return interval_ms && set_path(path, how + 6, (size_t)(colon - (how + 6)));
 	}
 	return false;
+}
+
+static void set_profile(const char *file)
+{
+	profile[0] = 0;
+	if (!file)
+		return;
+	if (!hak_profile_text)
+		hak_warn("HAKMEM_PROFILE needs libhakmem-profile.so in place of libhakmem.so, ignored", file);
+	else if (!set_path(profile, file, strlen(file)))
+		hak_warn("HAKMEM_PROFILE is no path, ignored", file);
 }
 
 static void on_signal(int number)
@@ -128,6 +140,7 @@ void hak_record_start(void)
 		hak_warn("HAKMEM_STATS is 1, json:PATH or jsonl:PATH:MILLISECONDS (10 or more), ignored", how);
 		what = NOTHING;
 	}
+	set_profile(hak_option_strings[HAK_STR_profile]);
 	set_signal((int)hak_option_get(HAK_OPT_stats_signal));
 	atomic_store_explicit(&hak_record_due, what == JSON_LINES || signal_number, memory_order_relaxed);
 }
@@ -135,10 +148,10 @@ void hak_record_start(void)
 /* ---- writing --------------------------------------------------------------------- */
 
 /* The path with %p replaced by the process id, of the process that writes. */
-static void expand(char *out, size_t cap)
+static void expand(const char *from, char *out, size_t cap)
 {
 	struct hak_text t = { out, 0, cap - 1 };
-	for (const char *s = path; *s; s++) {
+	for (const char *s = from; *s; s++) {
 		char c[2] = { *s, 0 };
 		if (s[0] == '%' && s[1] == 'p') {
 			hak_text_u64(&t, (uint64_t)getpid());
@@ -150,16 +163,31 @@ static void expand(char *out, size_t cap)
 	out[t.len] = 0;
 }
 
-static void write_to_file(int flags, bool pages)
+static int open_file(const char *pattern, int flags)
 {
 	char name[PATH_BYTES + 24];
-	expand(name, sizeof name);
+	expand(pattern, name, sizeof name);
 	int fd = hak_sys_open(name, O_WRONLY | O_CREAT | flags, 0644);
-	if (fd < 0) {
-		hak_warn("cannot write statistics", name);
+	if (fd < 0)
+		hak_warn("cannot write", name);
+	return fd;
+}
+
+static void write_to_file(int flags, bool pages)
+{
+	int fd = open_file(path, flags);
+	if (fd < 0)
 		return;
-	}
 	hak_stats_json(hak_stats_to_fd, &fd, pages);
+	hak_sys_close(fd);
+}
+
+static void write_profile(void)
+{
+	int fd = profile[0] ? open_file(profile, O_TRUNC) : -1;
+	if (fd < 0)
+		return;
+	hak_profile_text(hak_stats_to_fd, &fd);
 	hak_sys_close(fd);
 }
 
@@ -177,6 +205,7 @@ void hak_record_exit(void)
 		write_to_file(O_TRUNC, true);
 	else if (what == JSON_LINES)
 		write_to_file(O_APPEND, true);
+	write_profile();
 }
 
 /* ---- the thread ------------------------------------------------------------------ */
@@ -206,8 +235,9 @@ static void write_asked(void)
 		write_to_file(O_TRUNC, true);
 	else if (what == JSON_LINES)
 		write_to_file(O_APPEND, true);
-	else
+	else if (!profile[0])
 		write_table();
+	write_profile();
 }
 
 static void *recorder(void *arg)

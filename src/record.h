@@ -8,6 +8,7 @@
 #define HAK_RECORD_H
 
 #include "base.h"
+#include "hakmem/hakmem.h"
 
 /* The constructor's: notes the options; opens and starts nothing yet. */
 void hak_record_start(void);
@@ -27,5 +28,8 @@ void hak_record_exit(void);
 
 /* In fork's child, which has no such thread. again: it may be started, as hak_reclaim_forked. */
 void hak_record_forked(bool again);
+
+/* libhakmem-profile.so's (profile/); NULL in libhakmem.so. The profile as text, for pprof. */
+extern void hak_profile_text(hakmem_write_fn *write, void *arg) __attribute__((weak, visibility("hidden")));
 
 #endif

@@ -26,7 +26,7 @@ _hakmem() {
 	'') mapfile -t COMPREPLY < <(compgen -W "$(hakmem --help | awk '/^Commands:/ { on = 1; next } on && /^  / { print $1 }')" -- "$cur") ;;
 	stat) mapfile -t COMPREPLY < <(compgen -W "$(hakmem top --once | awk '$1 + 0 { print $1 }')" -- "$cur") ;;
 	run) mapfile -t COMPREPLY < <(compgen -c -- "$cur") ;;
-	report | topo) compopt -o default ;;
+	report | leaks | topo) compopt -o default ;;
 	esac
 }
 complete -F _hakmem hakmem

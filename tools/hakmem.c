@@ -18,6 +18,7 @@ static const struct command {
 	{ "stat", tool_stat, "statistics of a running process" },
 	{ "top", tool_top, "all processes on hakmem" },
 	{ "report", tool_report, "a page with pictures from recorded statistics" },
+	{ "leaks", tool_leaks, "what a heap profile says is held, and by whom" },
 	{ "topo", tool_topo, "nodes, memory, huge pages, and what the kernel allows" },
 	{ "options", tool_options, "every HAKMEM_* variable" },
 	{ "doctor", tool_doctor, "what to change on this machine, and why" },

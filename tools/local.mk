@@ -8,6 +8,7 @@ dist_man_MANS += man/hakmem.1
 	%D%/files.c \
 	%D%/hakmem.c \
 	%D%/kernel.c \
+	%D%/leaks.c \
 	%D%/options.c \
 	%D%/process.c \
 	%D%/report.c \

@@ -24,6 +24,7 @@
 #define KEY_RUNS 2
 #define KEY_LIBRARY 3
 #define RUNS_MOST 100
+#define PROFILE_FILE "hakmem-%p.heap"
 
 static const char *const names[] = {
 #define OPT(name, def, min, max, unit, help) #name,
@@ -38,7 +39,7 @@ static struct {
 	const char *values[NAMES]; /* of HAKMEM_* variables; NULL: as they are */
 	const char *library;
 	char **command;
-	bool compare;
+	bool compare, profile;
 	unsigned runs;
 } settings = { .runs = 1 };
 
@@ -73,8 +74,9 @@ static struct argp_option *flags(void)
 		bool words = strchr(units[i], '|') != NULL; /* to be typed as they are */
 		for (size_t k = 0; units[i][k] && k + 1 < sizeof *arg; k++)
 			arg[i][k] = (char)(units[i][k] >= 'a' && units[i][k] <= 'z' && !words ? units[i][k] - 32 : units[i][k]);
-		bool stats = !strcmp(names[i], "stats");
-		all[4 + i] = (struct argp_option){ spelt[i], OPTION_KEYS + (int)i, arg[i], stats ? OPTION_ARG_OPTIONAL : 0,
+		/* without a value: a table, a file in this folder */
+		bool optional = !strcmp(names[i], "stats") || !strcmp(names[i], "profile");
+		all[4 + i] = (struct argp_option){ spelt[i], OPTION_KEYS + (int)i, arg[i], optional ? OPTION_ARG_OPTIONAL : 0,
 						   helps[i], 2 };
 	}
 	return all;
@@ -84,7 +86,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	char *end;
 	if (key >= OPTION_KEYS && key < OPTION_KEYS + (int)NAMES) {
-		settings.values[key - OPTION_KEYS] = arg ? arg : "1";
+		const char *name = names[key - OPTION_KEYS];
+		settings.profile |= !strcmp(name, "profile");
+		settings.values[key - OPTION_KEYS] = arg ? arg : !strcmp(name, "profile") ? PROFILE_FILE : "1";
 		return 0;
 	}
 	switch (key) {
@@ -300,9 +304,10 @@ int tool_run(int argc, char **argv)
 	argp_err_exit_status = TOOL_RUN_FAILED;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, NULL);
 	char full[PATH_MAX];
-	const char *library = settings.library ? settings.library : files_library("libhakmem.so.0");
+	const char *name = settings.profile ? "libhakmem-profile.so" : "libhakmem.so.0";
+	const char *library = settings.library ? settings.library : files_library(name);
 	if (!library || !realpath(library, full)) {
-		tool_warn("%s is not there: %s", library ? library : "libhakmem.so.0",
+		tool_warn("%s is not there: %s", library ? library : name,
 			  settings.library ? strerror(errno) : "is it installed? --library names one");
 		return TOOL_RUN_FAILED;
 	}

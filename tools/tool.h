@@ -35,6 +35,7 @@ int tool_run(int argc, char **argv);
 int tool_stat(int argc, char **argv);
 int tool_top(int argc, char **argv);
 int tool_report(int argc, char **argv);
+int tool_leaks(int argc, char **argv);
 int tool_topo(int argc, char **argv);
 int tool_options(int argc, char **argv);
 int tool_doctor(int argc, char **argv);

@@ -66,6 +66,12 @@ enum hakmem_stats_format { HAKMEM_STATS_TABLE, HAKMEM_STATS_JSON, HAKMEM_STATS_J
 typedef void hakmem_write_fn(void *arg, const char *text, size_t bytes);
 int hakmem_stats_write(enum hakmem_stats_format format, hakmem_write_fn *write, void *arg);
 
+/*
+ * The heap profile so far, in the text format that pprof reads, handed to `write` in pieces.
+ * Any thread. Returns 0, or -1 where the program does not run on libhakmem-profile.so.
+ */
+int hakmem_profile_write(hakmem_write_fn *write, void *arg);
+
 #ifdef __cplusplus
 }
 #endif

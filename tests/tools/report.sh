@@ -106,7 +106,7 @@ completions() { # WORD ...: what bash would complete the last one to
 bash_completes_commands_and_options() {
 	[ "$(completions st)" = stat ] && [ "$(completions rep)" = report ] || say "commands: $(completions st)" || return 1
 	[ "$(completions run --deca)" = --decay-ms= ] || say "options: $(completions run --deca)" || return 1
-	[ "$(completions '' | wc -l)" = 7 ] || say "$(completions '')"
+	[ "$(completions '' | wc -l)" = 8 ] || say "$(completions '')"
 }
 
 colour_is_for_terminals() {
