@@ -30,7 +30,7 @@ bench_programs = \
 
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
-EXTRA_DIST += %D%/run %D%/numa %D%/selftest %D%/README.md %D%/suite %D%/macro
+EXTRA_DIST += %D%/libc_malloc.c %D%/run %D%/numa %D%/selftest %D%/README.md %D%/suite %D%/macro
 
 # The flags are the benchmarks' own, so that a debug or sanitizer build of the library is still
 # measured by the same programs. Without -fno-builtin compilers remove malloc/free pairs.

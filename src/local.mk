@@ -28,7 +28,7 @@ include %D%/topo/local.mk
 include %D%/profile/local.mk
 
 lib_LTLIBRARIES += libhakmem.la
-libhakmem_la_SOURCES = %D%/interpose.c %D%/cxx.c
+libhakmem_la_SOURCES = %D%/interpose.c %D%/cxx.c %D%/jemalloc.c
 libhakmem_la_LIBADD = libhakmem_core.la
 # Never unloaded: blocks outlive any dlclose. All symbols bound at load: no lazy binding,
 # and so no look-up, inside malloc.

@@ -37,6 +37,13 @@
 	X(void, malloc_stats, (void))                                                              \
 	X(void, free_sized, (void *, size_t))                                                      \
 	X(void, free_aligned_sized, (void *, size_t, size_t))                                      \
+	X(void *, mallocx, (size_t, int))                                                          \
+	X(void *, rallocx, (void *, size_t, int))                                                  \
+	X(size_t, xallocx, (void *, size_t, size_t, int))                                          \
+	X(size_t, sallocx, (const void *, int))                                                    \
+	X(void, dallocx, (void *, int))                                                            \
+	X(void, sdallocx, (void *, size_t, int))                                                   \
+	X(size_t, nallocx, (size_t, int))                                                          \
 	X(void *, _Znwm, (size_t))                                                                 \
 	X(void *, _Znam, (size_t))                                                                 \
 	X(void *, _ZnwmSt11align_val_t, (size_t, size_t))                                          \
@@ -383,6 +390,41 @@ START_TEST(a_failed_request_is_enomem_and_keeps_the_block)
 }
 END_TEST
 
+/* As a program linked with jemalloc calls them: redis of Debian 13, for one. */
+START_TEST(jemallocs_own_functions_serve_the_same_blocks)
+{
+	enum { ZERO = 0x40 };
+	static const size_t sizes[] = { 1, 100, 5000, 70000, 300000, 3 * MIB };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		for (int lg = 0; lg <= 21; lg += 3) {
+			size_t n = sizes[i], align = (size_t)1 << lg;
+			char *p = lib.mallocx(n, lg);
+			EXPECT(p && ((uintptr_t)p & (align - 1)) == 0, "%zu bytes aligned to %zu: %p", n, align, (void *)p);
+			EXPECT(lib.sallocx(p, 0) == lib.malloc_usable_size(p), "%zu bytes", n);
+			EXPECT(lib.nallocx(n, lg) >= n && lib.nallocx(n, lg) <= lib.sallocx(p, 0), "%zu bytes aligned to %zu", n, align);
+			EXPECT(lib.xallocx(p, 2 * n, 0, lg) == lib.sallocx(p, 0), "%zu bytes", n);
+			memset(p, 0xa5, n);
+			char *q = lib.rallocx(p, 2 * n, lg);
+			EXPECT(q && ((uintptr_t)q & (align - 1)) == 0, "%zu bytes aligned to %zu: %p", 2 * n, align, (void *)q);
+			for (size_t b = 0; b < n; b++)
+				EXPECT(q[b] == (char)0xa5, "byte %zu of %zu after rallocx", b, n);
+			if (i % 2)
+				lib.dallocx(q, lg);
+			else
+				lib.sdallocx(q, 2 * n, lg);
+			p = lib.mallocx(n, lg | ZERO);
+			for (size_t b = 0; p && b < n; b++)
+				EXPECT(p[b] == 0, "byte %zu of %zu is not zero", b, n);
+			lib.free(p);
+		}
+	}
+	size_t huge = (size_t)PTRDIFF_MAX;
+	ck_assert_ptr_null(lib.mallocx(huge, 0));
+	ck_assert_uint_eq(lib.nallocx(huge, 0), 0);
+	ck_assert_ptr_null(lib.mallocx(1, 63));
+}
+END_TEST
+
 START_TEST(usable_bytes_are_usable_and_realloc_keeps_them)
 {
 	for (size_t i = 0; i < border_count; i++) {
@@ -499,6 +541,7 @@ int main(void)
 		CALM(realloc_of_an_aligned_block_keeps_contents_not_alignment),
 		CALM(a_failed_request_is_enomem_and_keeps_the_block),
 		CALM(usable_bytes_are_usable_and_realloc_keeps_them),
+		CALM(jemallocs_own_functions_serve_the_same_blocks),
 		CALM(reallocarray_multiplies),
 		CALM(blocks_of_the_c_library_are_freed_and_resized_by_it),
 		CALM(operators_new_and_delete_are_malloc_and_free),
