@@ -134,3 +134,14 @@ bench_cflags = -std=gnu11 -O2 -g -fno-builtin -pthread
 
 bench: $(bench_programs)
 .PHONY: bench
+
+# doc/reclaim-study.md: one command
+EXTRA_PROGRAMS += %D%/reclaim_study
+CLEANFILES += %D%/reclaim_study
+%C%_reclaim_study_SOURCES = %D%/reclaim_study.c
+%C%_reclaim_study_CFLAGS = $(bench_cflags)
+%C%_reclaim_study_LDFLAGS = $(bench_ldflags)
+%C%_reclaim_study_LDADD = -ldl
+reclaim-study: %D%/reclaim_study all
+	%D%/reclaim_study --library '$(abs_builddir)/.libs/libhakmem-topo.so'
+.PHONY: reclaim-study

@@ -29,7 +29,7 @@
 #include "sys/sys.h"
 
 #define RING_ENTRIES HAK_RING_ENTRIES_MAX
-#define RING_WORKERS 2u		/* more contend for the memory map's lock: bench/reclaim_study */
+#define RING_WORKERS 2u		/* more of them gain nothing: doc/reclaim-study.md */
 #define RING_REST_NS ((uint64_t)6000000000)
 #define RING_OPENS 8u		/* a program that closes every descriptor it finds wins in the end */
 #define VECTOR_RANGES 256u
