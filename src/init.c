@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "heap.h"
+#include "limit.h"
 #include "meta.h"
 #include "numa/engine.h"
 #include "numa/huge.h"
@@ -186,6 +187,7 @@ static void fork_child(void)
 	hak_lock_reset(&init_lock);
 	hak_reclaim_forked(true);
 	hak_engine_forked(false);
+	hak_limit_forked();
 	hak_record_forked(true);
 }
 
@@ -198,6 +200,7 @@ __attribute__((constructor)) static void library_start(int argc, char **argv, ch
 	hak_options_read(envp);
 	hak_record_start();
 	hak_topology_start();
+	hak_limit_start();
 	start();
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
 	hak_reclaim_ready();

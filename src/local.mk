@@ -16,6 +16,7 @@ libhakmem_core_la_SOURCES = \
 	%D%/stats.c %D%/stats.h \
 	%D%/record.c %D%/record.h \
 	%D%/live.c %D%/live.h \
+	%D%/limit.c %D%/limit.h \
 	%D%/lock.c %D%/lock.h \
 	%D%/die.c %D%/die.h
 

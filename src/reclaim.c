@@ -29,6 +29,7 @@
 
 #include "counters.h"
 #include "heap.h"
+#include "limit.h"
 #include "numa/engine.h"
 #include "numa/huge.h"
 #include "numa/node.h"
@@ -52,6 +53,8 @@
 #define EPOCH 8u      /* passes */
 #define BACK_LEAST 64u /* granules, 4 MiB: less is not worth a change */
 #define SLOW_MOST 16u
+#define LOOK_SECONDS 2 /* between looks at pressure, when there is nothing else to do */
+#define SPARE_LEAST 16u /* granules, 1 MiB: for less no idle process is woken up */
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -242,6 +245,7 @@ struct pass {
 	enum urge urge;
 	bool forget;	 /* a new epoch of the governor: what was given back is no longer lately */
 	bool busy;	 /* something may become due by itself */
+	uint64_t spare;	 /* granules that stay EMPTY: what pressure could still take */
 	uint32_t splits; /* huge pages that may still be split */
 	uint64_t back;	 /* granules that were given back lately and are in use again */
 };
@@ -279,6 +283,7 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 	pass->busy |= (empty & ~a->seen[super]) != 0;
 	a->seen[super] = empty;
 	a->part[super] = 0;
+	pass->spare += (uint32_t)__builtin_popcount(empty & ~stable) + (huge ? (uint32_t)__builtin_popcount(stable) : 0);
 	if (huge && (empty | unused) == UINT32_MAX) {
 		/* its UNUSED granules go along: they are resident as well */
 		if (empty && stable == empty)
@@ -447,28 +452,47 @@ static uint32_t govern(uint32_t slow, const struct pass *pass)
 	return returned > given / 8 ? slow : (uint32_t)hak_max(slow / 2, 1);
 }
 
+/* Nothing is due. Sleeps until something is freed; while there is something that pressure could
+ * take, with a look at it now and then. True: memory is short. */
+static bool doze(uint32_t seen, bool spare)
+{
+	const struct timespec look = { LOOK_SECONDS, 0 };
+	/* relaxed: a wake-up that is missed by a moment is found by the futex */
+	while (atomic_load_explicit(&wake, memory_order_relaxed) == seen &&
+	       !atomic_load_explicit(&noted, memory_order_relaxed)) {
+		syscall(SYS_futex, &wake, FUTEX_WAIT_PRIVATE, seen, spare ? &look : NULL, NULL, 0);
+		if (spare && hak_limit_is_pressed())
+			return true;
+	}
+	return false;
+}
+
 static void *reclaimer(void *arg)
 {
-	bool busy = true;
-	uint32_t slow = 1;
+	uint32_t slow = 1, idle = 0;
+	struct pass pass = { .busy = true };
 	(void)arg;
 	pthread_setname_np(pthread_self(), "hakmem-reclaim");
 	hak_topology_load();
 	hak_engine_prepare();
-	for (uint32_t idle = 0, passes = 1;; idle = busy ? 0 : idle + 1, passes++) {
-		struct pass pass = { .urge = URGE_DUE, .splits = SPLITS_A_TICK, .forget = passes % EPOCH == 0 };
+	for (uint32_t passes = 1;; passes++) {
 		long tick = hak_option_get(HAK_OPT_decay_ms) / 2 * (long)slow;
 		struct timespec ts = { tick / 1000, tick % 1000 * 1000000 };
-		/* EMPTY slabs of quiet heaps become due some passes after the last free;
-		 * after that the thread sleeps until something is freed */
 		uint32_t seen = atomic_load_explicit(&wake, memory_order_relaxed);
-		if (idle > QUIET_PASSES + 1 && !atomic_load_explicit(&noted, memory_order_relaxed))
-			syscall(SYS_futex, &wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
-		nanosleep(&ts, NULL);
+		/* EMPTY slabs of quiet heaps become due some passes after the last free */
+		bool pressed = idle > QUIET_PASSES + 1 && doze(seen, pass.spare >= SPARE_LEAST);
+		if (!pressed) {
+			nanosleep(&ts, NULL);
+			pressed = hak_limit_is_pressed();
+		}
 		hak_engine_prepare();
+		pass = (struct pass){ .urge = pressed ? URGE_LAST : URGE_DUE,
+				      .splits = pressed ? UINT32_MAX : SPLITS_A_TICK,
+				      .forget = passes % EPOCH == 0 };
+		hak_count(pressed, pressed);
 		run(&pass);
-		busy = pass.busy;
-		slow = govern(slow, &pass);
+		idle = pass.busy ? 0 : idle + 1;
+		slow = pressed ? 1 : govern(slow, &pass);
 	}
 	return NULL;
 }

@@ -9,6 +9,7 @@ core_tests = \
 	%D%/test_heap \
 	%D%/test_huge \
 	%D%/test_node \
+	%D%/test_limit \
 	%D%/test_options \
 	%D%/test_pool \
 	%D%/test_reclaim \

@@ -8,6 +8,7 @@
 #include <sys/sysinfo.h>
 
 #include "counters.h"
+#include "limit.h"
 #include "numa/node.h"
 #include "options.h"
 #include "sys/sys.h"
@@ -127,7 +128,7 @@ bool hak_arena_init(void)
 	return ok;
 }
 
-static int map_fixed(char *want, size_t bytes)
+static int map_at(char *want, size_t bytes)
 {
 	void *got = hak_sys.mmap(want, bytes, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -138,6 +139,17 @@ static int map_fixed(char *want, size_t bytes)
 		return EEXIST;
 	}
 	return 0;
+}
+
+/* Within the hard limit. */
+static int map_fixed(char *want, size_t bytes)
+{
+	if (!hak_limit_take(bytes))
+		return ENOMEM;
+	int err = map_at(want, bytes);
+	if (err)
+		hak_limit_give(bytes);
+	return err;
 }
 
 /* What is refused here costs speed or memory, never correctness. */
@@ -207,6 +219,7 @@ static struct hak_arena *arena_in_locked(struct hak_window *w, unsigned node, en
 			a = meta_new();
 		if (!a) {
 			hak_sys.munmap(base, bytes);
+			hak_limit_give(bytes);
 			return NULL;
 		}
 		a->base = base;

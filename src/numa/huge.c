@@ -7,6 +7,7 @@
 
 #include "counters.h"
 #include "numa/node.h"
+#include "limit.h"
 #include "options.h"
 #include "reclaim.h"
 #include "sys/sys.h"
@@ -288,12 +289,8 @@ static size_t forget(char *base, bool moving)
 	return bytes;
 }
 
-static void *own_alloc(size_t bytes, size_t align)
+static void *own_map(size_t bytes, size_t align)
 {
-	align = hak_max(align, HAK_SUPER);
-	if (align > HAK_MAX_REQUEST || bytes > HAK_MAX_REQUEST - align)
-		return NULL;
-	bytes = hak_align_up(bytes, HAK_GRANULE);
 	char *p = hak_sys_map(bytes);
 	if (p && ((uintptr_t)p & (align - 1))) {
 		hak_sys.munmap(p, bytes);
@@ -315,6 +312,20 @@ static void *own_alloc(size_t bytes, size_t align)
 		return p;
 	hak_sys.munmap(p, bytes);
 	return NULL;
+}
+
+static void *own_alloc(size_t bytes, size_t align)
+{
+	align = hak_max(align, HAK_SUPER);
+	if (align > HAK_MAX_REQUEST || bytes > HAK_MAX_REQUEST - align)
+		return NULL;
+	bytes = hak_align_up(bytes, HAK_GRANULE);
+	if (!hak_limit_take(bytes))
+		return NULL;
+	void *p = own_map(bytes, align);
+	if (!p)
+		hak_limit_give(bytes);
+	return p;
 }
 
 size_t hak_own_size(const void *p)
@@ -346,6 +357,7 @@ bool hak_own_free(void *p)
 	 * merged with a neighbour: then its pages go, its address range stays */
 	if (hak_sys.munmap(p, bytes))
 		hak_sys.madvise(p, bytes, MADV_DONTNEED);
+	hak_limit_give(bytes);
 	return true;
 }
 
@@ -382,14 +394,20 @@ void *hak_own_resize(void *p, size_t bytes)
 		return NULL;
 	if (bytes == old)
 		return p;
+	if (bytes > old && !hak_limit_take(bytes - old))
+		return NULL;
 	/* out of the table first: once moved, the old range may be another block's */
 	forget(p, true);
 	char *q = remap(p, old, bytes);
 	if (q == MAP_FAILED) {
 		record_moved(p, old);
+		if (bytes > old)
+			hak_limit_give(bytes - old);
 		return NULL;
 	}
 	record_moved(q, bytes);
+	if (bytes < old)
+		hak_limit_give(old - bytes);
 	return q;
 }
 
