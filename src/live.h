@@ -68,6 +68,15 @@ struct hak_live {
 	uint32_t node_count, node_bytes, node_arenas;
 	uint32_t arena_next, arena_base, arena_small_end, arena_huge_start, arena_super, arena_supers;
 	uint32_t arena_head_bytes; /* enough of an arena to hold all of these */
+
+	/* from a pointer to its block (gdb.py): window, granule, tag, slab */
+	uint64_t windows_at;
+	uint32_t window_count, window_bytes, window_base, window_granules, window_tags, window_arenas;
+	uint32_t tag_heap_shift, code_shift, granule_shift, arena_shift; /* of numbers, not of structures */
+	uint32_t arena_slabs, slab_bytes, slab_free_words, slab_carved, class_mask;
+	/* blocks on their way home: a heap's buffer, and parcels */
+	uint32_t heap_remote, heap_remote_count, heap_inbox, heap_rest;
+	uint32_t parcel_next, parcel_count, parcel_blocks;
 };
 
 #endif

@@ -40,9 +40,11 @@ check-core: $(CORE_TESTS)
 # Scripts test the shipped shape: each gets the library as its argument.
 script_tests = %D%/exports.sh %D%/needed.sh
 if BUILD_TOOLS
-script_tests += %D%/tools/commands.sh %D%/tools/documented.sh %D%/tools/install.sh %D%/tools/profile.sh %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
-check_PROGRAMS += %D%/tools/leak %D%/tools/target %D%/tools/target_static
+script_tests += %D%/tools/commands.sh %D%/tools/documented.sh %D%/tools/gdb.sh %D%/tools/install.sh %D%/tools/profile.sh %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
+check_PROGRAMS += %D%/tools/blocks %D%/tools/leak %D%/tools/target %D%/tools/target_static
 endif
+%C%_tools_blocks_CFLAGS = -g -O1 -fno-builtin
+%C%_tools_blocks_LDADD = -lpthread
 %C%_tools_leak_CFLAGS = -g -O1 -fno-builtin
 %C%_tools_leak_LDADD = -lpthread
 %C%_tools_target_LDADD = -lpthread

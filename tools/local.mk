@@ -30,3 +30,4 @@ uninstall-local:
 	rm -f '$(DESTDIR)$(completiondir)/hakmem'
 endif
 EXTRA_DIST += %D%/hakmem.bash
+dist_pkgdata_DATA = %D%/gdb.py
