@@ -79,9 +79,12 @@ def version_of(path):
             package = owner.splitlines()[0].split(": ")[0]
             version = output_of("dpkg-query", "-W", "-f", "${Version}", package)
             return f"{package.split(':')[0]} {version}"
-    with open(real, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()[:12]
-    return f"{os.path.basename(real)} sha256:{digest}"
+    return f"{os.path.basename(real)} sha256:{digest_of(real)}"
+
+
+def digest_of(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:12]
 
 
 def find_hakmem(given, here):

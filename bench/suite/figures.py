@@ -9,6 +9,7 @@ import statistics
 from suite.allocators import HAKMEM
 
 RSS_KEY = "maxrss_kib"
+CPU_KEY = "cpu_s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Report:
             elif line["type"] == "skip":
                 self.results[line["row"]].skipped = line["why"]
             elif line["type"] == "end":
-                self.machine["load_after"] = line["load_after"]
+                self.machine.update(load_after=line["load_after"], changed=line.get("changed", []))
         self.huge = {n for n, a in self.machine["allocators"].items() if a["huge"]}
         for result in self.results.values():
             result.huge = self.huge

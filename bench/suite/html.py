@@ -6,7 +6,7 @@ import html
 import math
 
 from suite.allocators import HAKMEM
-from suite.figures import RSS_KEY, Spread, number, two
+from suite.figures import CPU_KEY, RSS_KEY, Spread, number, two
 from suite.markdown import title
 
 # One colour an allocator, told apart by people who do not see red and green as well. The lists are
@@ -212,6 +212,7 @@ def group_means(report, palette):
     sections = [(g["title"], {"time": "time", "latency": "p99.9", "memory": "memory"}[g["kind"]],
                  report.of_group(g), None) for g in report.groups]
     sections.append(("All that take time", "time", report.totals(), None))
+    sections.append(("All that take time", "CPU time", report.totals(), CPU_KEY))
     sections.append(("All that take time", "peak RSS", report.totals(), RSS_KEY))
     for name, what, results, key in sections:
         entries = [(HAKMEM, Spread(1, 1, 1), "")]
@@ -326,6 +327,7 @@ def machine(report):
               for n, a in m["allocators"].items()]
     pairs += [("not installed", ", ".join(m["missing"]))] if m["missing"] else []
     pairs += [(f"skipped: {r.name}", r.skipped) for r in report.results.values() if r.skipped]
+    pairs += [("replaced during the run", ", ".join(m["changed"]))] if m.get("changed") else []
     pairs += [(f"failed: {n}", why) for n, why in m["broken"].items()]
     return "<dl>" + "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in pairs) + "</dl>"
 

@@ -2,7 +2,7 @@
 """A report as Markdown: short for the README, and in full."""
 
 from suite.allocators import HAKMEM
-from suite.figures import RSS_KEY, number, spread, two
+from suite.figures import CPU_KEY, RSS_KEY, number, spread, two
 
 
 def table(head, lines, names=1):
@@ -28,6 +28,9 @@ def describe(report):
     ]
     if m["missing"]:
         lines.append("**Not installed, so not measured: " + ", ".join(m["missing"]) + ".**")
+    if m.get("changed"):
+        lines.append(f"**Replaced during the run: {', '.join(m['changed'])}. The figures are of two "
+                     "libraries.**")
     lines += [f"**{name} FAILED at an empty program: {why}**" for name, why in m["broken"].items()]
     lines += [f"Skipped: {r.name}: {r.skipped}." for r in report.results.values() if r.skipped]
     return "\n\n".join(lines) + "\n"
@@ -51,6 +54,7 @@ def means_table(report):
         line(group["title"] + {"time": ", time", "latency": ", p99.9", "memory": ""}[group["kind"]],
              report.of_group(group))
     line("**All that take time**, time", report.totals())
+    line("**All that take time**, CPU time", report.totals(), CPU_KEY)
     line("**All that take time**, peak RSS", report.totals(), RSS_KEY)
     return table(head, lines)
 
@@ -125,16 +129,33 @@ def detail_table(report):
                 s = result.of(name, figure["key"])
                 if not s:
                     continue
-                of = {k: result.of(name, k).median for k in ("cpu_s", RSS_KEY, "minflt", "majflt")}
+                of = {k: result.of(name, k).median for k in (CPU_KEY, RSS_KEY, "minflt", "majflt")}
                 paired = [result.ratio(HAKMEM, name, k) if name != HAKMEM else None
                           for k in (figure["key"], RSS_KEY)]
                 lines.append([
                     result.name + (f" {figure['label']}" if figure["label"] else ""), shown,
                     spread(s, lambda v, f=figure: number(v * f["scale"])) + " " + figure["unit"],
-                    number(1e3 / s.median) if figure["rate"] else "-", number(of["cpu_s"]),
+                    number(1e3 / s.median) if figure["rate"] else "-", number(of[CPU_KEY]),
                     number(of[RSS_KEY] / 1024), f"{of['minflt']:,.0f}", f"{of['majflt']:,.0f}",
                     spread(paired[0], two), spread(paired[1], two)])
     return table(head, lines, names=2)
+
+
+def series_table(result):
+    """Memory over time: RSS and what the cgroup was charged with, MiB, at each step."""
+    runs = {name: next((run for run in result.runs[name].values() if "series" in run), None)
+            for name in result.allocators if name not in result.failures}
+    runs = {name: run for name, run in runs.items() if run}
+    if not runs:
+        return ""
+    first = next(iter(runs.values()))
+    lines = [[step[0], f"{step[2] / 2**20:,.0f}"]
+             + [f"{run['series'][i][3] / 1024:,.1f} / {run['series'][i][5] / 1024:,.1f}"
+                for run in runs.values()]
+             for i, step in enumerate(first["series"])]
+    group = "MemFree's fall" if first["group"] == "MemFree" else "the cgroup's growth"
+    return (f"{result.name}: RSS / {group}, MiB. The second holds whatever else runs there.\n\n"
+            + table(["step", "live"] + list(runs), lines))
 
 
 def brief(report):
@@ -156,5 +177,8 @@ def full(report):
     if HAKMEM in report.machine["allocators"]:
         parts += ["## Geometric means\n", means_table(report),
                   "## Against the best other\n", best_table(report)]
+    series = [text for text in map(series_table, report.results.values()) if text]
+    if series:
+        parts += ["## Memory over time\n"] + series
     parts += ["## All figures\n", detail_table(report)]
     return "\n".join(parts)
