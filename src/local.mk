@@ -28,8 +28,11 @@ include %D%/l25/local.mk
 include %D%/topo/local.mk
 include %D%/profile/local.mk
 
+# The names that programs call; libhakmem-profile.so is made of them, too.
+entry_points = %D%/interpose.c %D%/cxx.c %D%/jemalloc.c
+
 lib_LTLIBRARIES += libhakmem.la
-libhakmem_la_SOURCES = %D%/interpose.c %D%/cxx.c %D%/jemalloc.c
+libhakmem_la_SOURCES = $(entry_points)
 libhakmem_la_LIBADD = libhakmem_core.la
 # Never unloaded: blocks outlive any dlclose. All symbols bound at load: no lazy binding,
 # and so no look-up, inside malloc.

@@ -45,7 +45,7 @@ check_PROGRAMS += %D%/tools/blocks %D%/tools/leak %D%/tools/target %D%/tools/tar
 endif
 %C%_tools_blocks_CFLAGS = -g -O1 -fno-builtin
 %C%_tools_blocks_LDADD = -lpthread
-%C%_tools_leak_CFLAGS = -g -O1 -fno-builtin
+%C%_tools_leak_CFLAGS = -g -O1 -fno-builtin -fno-optimize-sibling-calls
 %C%_tools_leak_LDADD = -lpthread
 %C%_tools_target_LDADD = -lpthread
 %C%_tools_target_static_SOURCES = %D%/tools/target.c

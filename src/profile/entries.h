@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Included ahead of interpose.c and cxx.c where libhakmem-profile.so is made of them: what
- * they call of the core goes through the profile. The two files know nothing of it.
+ * Included ahead of interpose.c, cxx.c and jemalloc.c where libhakmem-profile.so is made of
+ * them: what they call of the core goes through the profile. They know nothing of it.
  */
 #ifndef HAK_PROFILE_ENTRIES_H
 #define HAK_PROFILE_ENTRIES_H

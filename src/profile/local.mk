@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # libhakmem-profile.so, to be preloaded and never linked: the same core and entry points with the heap profile around them.
 lib_LTLIBRARIES += libhakmem-profile.la
-libhakmem_profile_la_SOURCES = src/interpose.c src/cxx.c \
+libhakmem_profile_la_SOURCES = $(entry_points) \
 	%D%/entries.h %D%/profile.c %D%/profile.h
 libhakmem_profile_la_CFLAGS = $(AM_CFLAGS) -include $(srcdir)/%D%/entries.h
 libhakmem_profile_la_LIBADD = libhakmem_core.la -lm

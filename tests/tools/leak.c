@@ -5,7 +5,7 @@
  * threads that free each other's blocks: prints how many blocks that is.
  */
 #include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +59,7 @@ static void *work(void *arg)
 	uint64_t r = (uintptr_t)arg * 7919 + 1;
 	for (int i = 0; i < OPERATIONS; i++) {
 		r = r * 6364136223846793005u + 1442695040888963407u;
-		void *p = __atomic_exchange_n(&slots[(r >> 40) % (THREADS * SLOTS)], i % 3 ? left(r >> 20) : NULL, __ATOMIC_ACQ_REL);
+		void *p = atomic_exchange(&slots[(r >> 40) % (THREADS * SLOTS)], i % 3 ? left(r >> 20) : NULL);
 		free(p);
 	}
 	return NULL;
