@@ -31,6 +31,16 @@ void hak_free(void *p)
 
 /* ---- allocate, slowly ------------------------------------------------------------ */
 
+/* What would have no policy gets one: a mapping of its own, whatever its size. */
+static void *alloc_bound(unsigned node, size_t bytes, size_t align, bool *zero)
+{
+	void *p = bytes <= HAK_MAX_REQUEST ? hak_own_alloc(bytes, align) : NULL;
+	if (p)
+		hak_node_bind(node, p, hak_align_up(bytes, HAK_GRANULE));
+	*zero = true;
+	return p;
+}
+
 /* Bytes above the slab classes. */
 static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zero)
 {
@@ -42,6 +52,8 @@ static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zer
 		h = hak_self_change(h);
 	if (bytes <= HAK_L25_MAX && align <= HAK_GRANULE)
 		p = hak_l25_run(h, bytes, zero);
+	if (!p && hak_unlikely(hak_node_pinned()))
+		return alloc_bound(h->node, bytes, align, zero);
 	if (!p)
 		p = hak_huge_alloc(h->node, bytes, hak_max(align, HAK_GRANULE), zero);
 	return p;
@@ -57,12 +69,17 @@ static void *alloc_block(struct hak_heap *h, unsigned class, bool *zero)
 	return hak_heap_refill(h, class, zero);
 }
 
+static unsigned class_of(size_t bytes, size_t align)
+{
+	if (align > HAK_MIN_ALIGN)
+		return hak_route_class_aligned(bytes, align);
+	return bytes <= HAK_SLAB_MAX ? hak_route_class(bytes) : HAK_CLASSES;
+}
+
 /* zero: as for alloc_slow. */
 static void *alloc_once(size_t bytes, size_t align, bool *zero)
 {
-	unsigned class = align <= HAK_MIN_ALIGN ?
-		(bytes <= HAK_SLAB_MAX ? hak_route_class(bytes) : HAK_CLASSES) :
-		hak_route_class_aligned(bytes, align);
+	unsigned class = class_of(bytes, align);
 	bool transient, run_zero;
 	void *p;
 	if (zero)
@@ -115,6 +132,58 @@ void *hak_memalign(size_t align, size_t bytes)
 		return hak_malloc(bytes);
 	/* a run of no granules would be no block */
 	return alloc_slow(hak_max(bytes, 1), align, NULL);
+}
+
+/* Another node's block: out of a parked heap there, which the thread has for this one call. */
+static void *alloc_at_once(unsigned node, size_t bytes, size_t align)
+{
+	unsigned class = class_of(bytes, align);
+	bool transient, zero;
+	void *p;
+	struct hak_heap *self = hak_self(&transient), *h; /* hakmem has started after that */
+	if (!self)
+		return NULL;
+	if (transient)
+		hak_heap_park(self);
+	if (class >= HAK_CLASSES && (bytes > HAK_L25_MAX || align > HAK_GRANULE))
+		return alloc_bound(node, bytes, align, &zero);
+	h = self->node == node && !transient ? self : hak_heap_acquire(node);
+	if (!h)
+		return NULL;
+	p = class < HAK_CLASSES ? alloc_block(h, class, NULL) : hak_l25_run(h, bytes, &zero);
+	if (h != self) {
+		hak_heap_park(h);
+	} else if (!p && h->stale) { /* its policy has changed: that is for malloc to find out */
+		p = alloc_block(h, class, NULL);
+		h->stale = false;
+	}
+	return p;
+}
+
+HAK_COLD void *hak_memalign_at(unsigned node, size_t align, size_t bytes)
+{
+	int err = errno;
+	bytes = hak_max(bytes, 1);
+	void *p = alloc_at_once(node, bytes, align);
+	if (!p && bytes <= HAK_MAX_REQUEST) {
+		hak_reclaim_all();
+		p = alloc_at_once(node, bytes, align);
+	}
+	if (p)
+		hak_reclaim_poke();
+	else
+		hak_count(failed, 1);
+	errno = err;
+	return p;
+}
+
+HAK_COLD void hak_thread_settle(void)
+{
+	int err = errno;
+	hak_fork_check();
+	if (hak_heap_self != &hak_heap_none)
+		hak_self_change(hak_heap_self);
+	errno = err;
 }
 
 void *hak_calloc(size_t count, size_t bytes)
@@ -265,6 +334,20 @@ static size_t block_size(const void *p)
 size_t hak_usable_size(const void *p)
 {
 	return p ? block_size(p) : 0;
+}
+
+HAK_COLD int hak_block_node(const void *p)
+{
+	int err = errno, node = -2;
+	struct hak_arena *a = hak_arena_of(p);
+	if (hak_usable_size(p)) {
+		node = hak_node_where(p);
+		if (node < 0 && hak_tag_of(p) && *hak_tag_of(p) && a && a->kind == HAK_ARENA_SLABS &&
+		    !hak_node_policy(a->node))
+			node = (int)hak_node_id(a->node);
+	}
+	errno = err;
+	return node;
 }
 
 static void *move(void *p, size_t old, size_t bytes)

@@ -265,6 +265,42 @@ HAK_EXPORT void hakmem_thread_idle(void)
 		hak_heap_empty(hak_heap_self);
 }
 
+/* ---- places ---------------------------------------------------------------------- */
+
+HAK_EXPORT void *hakmem_memalign_at(int place, size_t align, size_t bytes)
+{
+	int node = hak_is_pow2(align) ? hak_node_place(place) : -1;
+	void *p = node < 0 ? NULL : hak_memalign_at((unsigned)node, align, bytes);
+	if (!p)
+		errno = node < 0 ? EINVAL : ENOMEM;
+	return p;
+}
+
+HAK_EXPORT void *hakmem_malloc_at(int place, size_t bytes)
+{
+	return hakmem_memalign_at(place, HAK_MIN_ALIGN, bytes);
+}
+
+HAK_EXPORT int hakmem_thread_bind(int place)
+{
+	int node = place == HAKMEM_NODE_LOCAL ? -1 : hak_node_place(place);
+	if (node < 0 && place != HAKMEM_NODE_LOCAL) {
+		errno = EINVAL;
+		return -1;
+	}
+	hak_node_pin(node);
+	hak_thread_settle();
+	return 0;
+}
+
+HAK_EXPORT int hakmem_node_of(const void *block)
+{
+	int node = hak_block_node(block);
+	if (node < 0)
+		errno = node == -2 ? EINVAL : ENODATA;
+	return node < 0 ? -1 : node;
+}
+
 HAK_EXPORT int hakmem_stats_get(struct hakmem_stats *stats, size_t size)
 {
 	struct hakmem_stats s;

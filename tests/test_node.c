@@ -12,9 +12,12 @@
 
 #include "counters.h"
 #include "front.h"
+#include "hakmem/hakmem.h"
 #include "heap.h"
+#include "numa/huge.h"
 #include "options.h"
 #include "sys/sys.h"
+#include "topo/topo.h"
 
 #include "suite.h"
 
@@ -446,7 +449,157 @@ START_TEST(pools_are_taken_by_policy_then_tier_then_distance)
 }
 END_TEST
 
-SUITE("node", 30, CALM(one_node_asks_the_kernel_for_nothing), CALM(without_sysfs_there_is_one_node),
+/* ---- places --------------------------------------------------------------------------- */
+
+START_TEST(a_place_is_a_node_a_kind_or_all_by_turns)
+{
+	boot("0-3", "0-1", "0-3");
+	machine.distance[0] = "10 20 40 30";
+	machine.distance[1] = "20 10 30 40";
+	ck_assert_int_eq(hak_node_place(1), 1);
+	ck_assert_int_eq(hak_node_place(2), 2);
+	ck_assert_int_eq(hak_node_place(4), -1);
+	ck_assert_int_eq(hak_node_place(5000), -1);
+	ck_assert_int_eq(hak_node_place(-5), -1);
+	here = 1;
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_LOCAL), 1);
+	/* without a topology a memory-only node is capacity, the nearest one, and none is fast */
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_CAPACITY), 2);
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_BANDWIDTH), 1);
+	here = 0;
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_CAPACITY), 3);
+	unsigned turns = (unsigned)hak_node_place(HAKMEM_NODE_INTERLEAVED);
+	ck_assert(hak_node_interleaves(turns));
+	hak_node_bind(turns, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_INTERLEAVE);
+	ck_assert(in_mask(0) && in_mask(1) && !in_mask(2) && !in_mask(3));
+	/* the user's own interleaving is another pool, and not bound */
+	policy = MPOL_INTERLEAVE;
+	policy_nodes[0] = 3;
+	ck_assert_uint_ne(hak_node_mine(), turns);
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_LOCAL), 0);
+}
+END_TEST
+
+START_TEST(the_topology_tells_fast_memory_from_slow)
+{
+	static const uint32_t distance[4] = { 10, 20, 25, 15 };
+	static const struct hak_topo_node nodes[4] = {
+		{ .memory_bytes = 1, .os_index = 0, .kind = HAK_MEM_DRAM, .has_cpus = true, .allowed = true, .distance = distance },
+		{ .memory_bytes = 1, .os_index = 1, .kind = HAK_MEM_HBM, .allowed = true, .distance = distance },
+		{ .memory_bytes = 1, .os_index = 2, .kind = HAK_MEM_CXL, .allowed = true, .distance = distance },
+		{ .memory_bytes = 1, .os_index = 3, .kind = HAK_MEM_CXL, .allowed = false, .distance = distance },
+	};
+	static struct hak_topology t = { .nodes = 4, .node = nodes };
+	boot("0-3", "0", "0-3");
+	mine_on(0);
+	hak_node_topology(&t); /* of another machine: nothing is placed by it */
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_BANDWIDTH), 0);
+	t.this_machine = true;
+	hak_node_topology(&t);
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_BANDWIDTH), 1);
+	ck_assert_int_eq(hak_node_place(HAKMEM_NODE_CAPACITY), 2); /* 3 is nearer and not allowed */
+}
+END_TEST
+
+START_TEST(memory_that_came_later_counts_once_the_topology_says_so)
+{
+	static const uint32_t distance[2] = { 10, 20 };
+	static const struct hak_topo_node nodes[2] = {
+		{ .memory_bytes = 1, .os_index = 0, .has_cpus = true, .allowed = true, .distance = distance },
+		{ .memory_bytes = 1, .os_index = 70, .has_cpus = true, .allowed = true, .distance = distance },
+	};
+	static const struct hak_topology t = { .nodes = 2, .node = nodes, .this_machine = true };
+	boot("0", "0", "0");
+	ck_assert_uint_eq(mine_on(70), 0);
+	hak_node_topology(&t);
+	ck_assert_uint_eq(hak_node_count, 2);
+	ck_assert_uint_eq(hak_node_id(mine_on(70)), 70);
+}
+END_TEST
+
+START_TEST(one_node_is_every_place)
+{
+	boot("0", "0", "0");
+	for (int place = HAKMEM_NODE_INTERLEAVED; place <= 0; place++)
+		ck_assert_int_eq(hak_node_place(place), 0);
+	ck_assert_int_eq(hak_node_place(1), -1);
+	char *p = hak_memalign_at(0, 16, 100);
+	ck_assert_uint_ge(hak_usable_size(p), 100);
+	hak_free(p);
+}
+END_TEST
+
+START_TEST(blocks_at_a_place_are_of_its_pool_and_go_back_to_it)
+{
+	static const size_t sizes[] = { 1, 100, 20000, 200000, 700000 };
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	mine_on(0);
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		char *p = hak_memalign_at(1, 64, sizes[i]), *mine = hak_malloc(sizes[i]);
+		ck_assert_uint_eq((uintptr_t)p % 64, 0);
+		ck_assert_uint_eq(hak_arena_of(p)->node, 1);
+		ck_assert_uint_eq(hak_arena_of(mine)->node, 0);
+		memset(p, 1, sizes[i]);
+		hak_free(p);
+		hak_free(mine);
+		ck_assert_uint_eq(hak_arena_of(hak_malloc(sizes[i]))->node, 0);
+	}
+	ck_assert_uint_eq(hak_heap_self->node, 0);
+	unsigned before = bound.calls;
+	char *p = hak_memalign_at(1, 16, 5 * MIB); /* over 1 MiB: bound, so a mapping of its own */
+	ck_assert_uint_eq(bound.calls, before + 1);
+	ck_assert(in_mask(1) && hak_own_size(p) >= 5 * MIB);
+	hak_free(p);
+}
+END_TEST
+
+START_TEST(a_bound_thread_stays_wherever_it_runs)
+{
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	mine_on(0);
+	hak_free(hak_malloc(100));
+	hak_node_pin(1);
+	hak_thread_settle();
+	ck_assert_uint_eq(hak_heap_self->node, 1);
+	policy = MPOL_BIND;
+	policy_nodes[0] = 1;
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(100))->node, 1);
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(300 * 1024))->node, 1);
+	ck_assert_uint_ge(hak_own_size(hak_malloc(2 * MIB)), 2 * MIB);
+	policy = MPOL_DEFAULT;
+	policy_nodes[0] = 0;
+	hak_node_pin(-1);
+	hak_thread_settle();
+	ck_assert_uint_eq(hak_heap_self->node, 0);
+	ck_assert_uint_eq(hak_own_size(hak_malloc(2 * MIB)), 0);
+}
+END_TEST
+
+START_TEST(a_block_tells_where_it_lies_or_is_bound_to)
+{
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	mine_on(0);
+	char *p = hak_memalign_at(1, 16, 100), *huge = hak_malloc(2 * MIB);
+	where_all = 0;
+	ck_assert_int_eq(hak_block_node(p), 0); /* what the kernel says counts */
+	where_all = -ENOENT;
+	ck_assert_int_eq(hak_block_node(p), 1);
+	ck_assert_int_eq(hak_block_node(huge), -1);
+	ck_assert_int_eq(hak_block_node(&p), -2);
+	ck_assert_int_eq(hak_block_node(NULL), -2);
+	ck_assert_int_eq(hak_block_node(hak_memalign_at((unsigned)hak_node_place(HAKMEM_NODE_INTERLEAVED), 16, 100)), -1);
+}
+END_TEST
+
+SUITE("node", 30, CALM(a_place_is_a_node_a_kind_or_all_by_turns), CALM(the_topology_tells_fast_memory_from_slow),
+      CALM(memory_that_came_later_counts_once_the_topology_says_so), CALM(one_node_is_every_place),
+      CALM(blocks_at_a_place_are_of_its_pool_and_go_back_to_it), CALM(a_bound_thread_stays_wherever_it_runs),
+      CALM(a_block_tells_where_it_lies_or_is_bound_to), CALM(one_node_asks_the_kernel_for_nothing),
+      CALM(without_sysfs_there_is_one_node),
       CALM(a_node_below_64_is_its_own_pool), CALM(nodes_with_large_numbers_get_pools_of_their_own),
       CALM(cpus_without_memory_belong_to_the_nearest_node_that_has_some),
       CALM(distances_are_listed_by_nodes_that_are_online_not_by_number),

@@ -72,6 +72,45 @@ int hakmem_stats_write(enum hakmem_stats_format format, hakmem_write_fn *write, 
  */
 int hakmem_profile_write(hakmem_write_fn *write, void *arg);
 
+/*
+ * Where memory lies. A place is a node by the kernel's number, or one of these:
+ *
+ *   HAKMEM_NODE_LOCAL        the node of the CPU that the thread is on
+ *   HAKMEM_NODE_BANDWIDTH    the nearest node with more bandwidth than those with CPUs (HBM)
+ *   HAKMEM_NODE_CAPACITY     the nearest node of other memory without CPUs (CXL, NVM)
+ *   HAKMEM_NODE_INTERLEAVED  all nodes with CPUs by turns, page by page; by huge pages over 1 MiB
+ *
+ * A machine without such memory gives local memory. Kinds are known once the topology has been
+ * read, some ms after the heap has 4 MiB; until then HAKMEM_NODE_BANDWIDTH is local. Memory is
+ * preferred to lie there, whoever touches it first: when the node is full it comes from the
+ * others. Where the kernel refuses to bind it lies where it is first touched.
+ */
+enum { HAKMEM_NODE_LOCAL = -1, HAKMEM_NODE_BANDWIDTH = -2, HAKMEM_NODE_CAPACITY = -3, HAKMEM_NODE_INTERLEAVED = -4 };
+
+/*
+ * Blocks at a place. Any thread may free them, by free(); realloc() may move them to where the
+ * calling thread's memory lies. Each block over 1 MiB is a mapping of its own. `align` is a
+ * power of two. NULL and errno: EINVAL, there is no such place, the node has no memory, or
+ * align is no power of two; ENOMEM.
+ */
+void *hakmem_malloc_at(int place, size_t bytes);
+void *hakmem_memalign_at(int place, size_t align, size_t bytes);
+
+/*
+ * From now on all memory that the calling thread allocates lies at `place`, wherever it runs and
+ * whatever its memory policy, blocks over 1 MiB included. HAKMEM_NODE_LOCAL ends that: its memory
+ * then lies where the thread is or as its policy says. What it has allocated stays. Returns 0,
+ * or -1 and errno: EINVAL, there is no such place.
+ */
+int hakmem_thread_bind(int place);
+
+/*
+ * The node on which the block's first byte lies; for a block of up to 1 MiB that is not touched
+ * yet, or if the kernel does not tell, the node that it is bound to. Returns -1 and errno:
+ * EINVAL, this is no block of hakmem's; ENODATA, nothing says where it lies or will lie.
+ */
+int hakmem_node_of(const void *block);
+
 #ifdef __cplusplus
 }
 #endif

@@ -314,7 +314,7 @@ static void *own_map(size_t bytes, size_t align)
 	return NULL;
 }
 
-static void *own_alloc(size_t bytes, size_t align)
+void *hak_own_alloc(size_t bytes, size_t align)
 {
 	align = hak_max(align, HAK_SUPER);
 	if (align > HAK_MAX_REQUEST || bytes > HAK_MAX_REQUEST - align)
@@ -415,7 +415,7 @@ void *hak_huge_alloc(unsigned node, size_t bytes, size_t align, bool *zero)
 {
 	if (bytes >= HAK_HUGE_OWN || align > HAK_SUPER) {
 		*zero = true;
-		return own_alloc(bytes, align);
+		return hak_own_alloc(bytes, align);
 	}
 	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
 	/* a block of a huge page and more starts on one */

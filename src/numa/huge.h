@@ -24,6 +24,8 @@ void hak_huge_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 /* Grows or shrinks a run in place. */
 bool hak_huge_resize(struct hak_arena *arena, uint32_t granule, uint32_t old_count, uint32_t count);
 
+/* A block of any size with a mapping of its own, zero; NULL if there is no memory. */
+void *hak_own_alloc(size_t bytes, size_t align);
 /* Own mappings: bytes of the one that starts at p, 0 if none does. */
 size_t hak_own_size(const void *p);
 /* False: no own mapping starts at p. */

@@ -16,6 +16,7 @@
 
 #include "counters.h"
 #include "die.h"
+#include "hakmem/hakmem.h"
 #include "options.h"
 #include "sys/sys.h"
 #include "topo/topo.h"
@@ -42,6 +43,7 @@ static struct set with_memory, with_cpus;
 /* For CPUs on nodes without memory: 1 + the nearest that has some; 0: not asked yet. */
 static _Atomic uint16_t homes[HAK_NODE_IDS];
 static const struct hak_topology *_Atomic topology;
+static HAK_TLS uint16_t pinned; /* 1 + the pool that the thread asked for; 0: none */
 /* What the kernel has refused for good: asking again would cost a system call each time. */
 static _Atomic bool policy_refused, many_refused, where_refused;
 
@@ -200,13 +202,17 @@ static unsigned key_mode(uint64_t key)
 
 unsigned hak_node_policy(unsigned node)
 {
-	uint64_t key = key_of(node);
-	return key >> KEY_HASH_SHIFT ? key_mode(key) : 0;
+	return key_mode(key_of(node));
+}
+
+static bool is_users(unsigned node)
+{
+	return key_of(node) >> KEY_HASH_SHIFT;
 }
 
 bool hak_node_interleaves(unsigned node)
 {
-	unsigned mode = key_mode(key_of(node));
+	unsigned mode = hak_node_policy(node);
 	return mode == MPOL_INTERLEAVE || mode == WEIGHTED_INTERLEAVE;
 }
 
@@ -260,15 +266,96 @@ static uint64_t policy_key(void)
 
 unsigned hak_node_mine(void)
 {
-	return node_count() < 2 ? 0 : pool_of(hak_node_here() | policy_key());
+	if (node_count() < 2)
+		return 0;
+	return pinned ? pinned - 1u : pool_of(hak_node_here() | policy_key());
 }
 
 bool hak_node_still(unsigned node)
 {
+	if (hak_unlikely(pinned))
+		return node == pinned - 1u;
 	return hak_node_here() == hak_node_id(node);
 }
 
+/* ---- places ------------------------------------------------------------------------ */
+
+/* The nearest allowed node with memory of these kinds; -1: there is none. */
+static int nearest_of_kind(bool bandwidth)
+{
+	uint16_t distance[HAK_NODE_IDS];
+	int best = -1;
+	/* acquire TOPOLOGY: what it points to */
+	const struct hak_topology *topo = atomic_load_explicit(&topology, memory_order_acquire);
+	read_distances(hak_node_here(), distance);
+	for (unsigned i = 0; i < (topo ? topo->nodes : HAK_NODE_IDS); i++) {
+		unsigned id = topo ? topo->node[i].os_index : i;
+		bool fits = topo ? topo->node[i].allowed && (topo->node[i].kind == HAK_MEM_HBM) == bandwidth &&
+					   topo->node[i].kind != HAK_MEM_DRAM :
+				   !bandwidth && !set_has(&with_cpus, id);
+		if (fits && set_has(&with_memory, id) && (best < 0 || distance[id] < distance[best]))
+			best = (int)id;
+	}
+	return best;
+}
+
+static unsigned local_pool(void)
+{
+	return node_count() < 2 ? 0 : pool_of(hak_node_here());
+}
+
+int hak_node_place(int place)
+{
+	uint32_t count = node_count();
+	int id = place;
+	switch (place) {
+	case HAKMEM_NODE_LOCAL:
+		return (int)local_pool();
+	case HAKMEM_NODE_INTERLEAVED:
+		return count < 2 ? 0 : (int)pool_of((uint64_t)MPOL_INTERLEAVE << KEY_MODE_SHIFT);
+	case HAKMEM_NODE_BANDWIDTH:
+	case HAKMEM_NODE_CAPACITY:
+		id = nearest_of_kind(place == HAKMEM_NODE_BANDWIDTH);
+		if (id < 0)
+			return (int)local_pool();
+	}
+	if (id < 0 || !(set_has(&with_memory, (unsigned)id) || (count < 2 && id == 0)))
+		return -1;
+	return count < 2 ? 0 : (int)pool_of((unsigned)id);
+}
+
+void hak_node_pin(int node)
+{
+	pinned = (uint16_t)(node + 1);
+}
+
+bool hak_node_pinned(void)
+{
+	return pinned;
+}
+
+int hak_node_where(const void *p)
+{
+	void *page = (void *)hak_align_down((uintptr_t)p, HAK_PAGE);
+	int where = -1;
+	if (flag(&where_refused) || hak_sys.where_pages(1, &page, &where))
+		return -1;
+	return where < 0 ? -1 : where;
+}
+
 /* ---- binding ----------------------------------------------------------------------- */
+
+/* Nodes with memory and CPUs. True: these are all that have memory. */
+static bool nodes_with_both(unsigned long nodes[HAK_NODE_WORDS])
+{
+	bool all = true;
+	for (unsigned i = 0; i < HAK_NODE_WORDS; i++) {
+		unsigned long memory = atomic_load_explicit(&with_memory.word[i], memory_order_relaxed);
+		nodes[i] = memory & atomic_load_explicit(&with_cpus.word[i], memory_order_relaxed);
+		all &= nodes[i] == memory;
+	}
+	return all;
+}
 
 /*
  * On a machine with memory-only nodes: every node with CPUs before those, `id` first and the
@@ -277,13 +364,7 @@ bool hak_node_still(unsigned node)
 static bool bind_many(unsigned id, void *p, size_t bytes)
 {
 	unsigned long nodes[HAK_NODE_WORDS];
-	bool all = true;
-	for (unsigned i = 0; i < HAK_NODE_WORDS; i++) {
-		unsigned long memory = atomic_load_explicit(&with_memory.word[i], memory_order_relaxed);
-		nodes[i] = memory & atomic_load_explicit(&with_cpus.word[i], memory_order_relaxed);
-		all &= nodes[i] == memory;
-	}
-	if (all || !set_has(&with_cpus, id) || flag(&many_refused))
+	if (nodes_with_both(nodes) || !set_has(&with_cpus, id) || flag(&many_refused))
 		return false;
 	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED_MANY, nodes, HAK_NODE_IDS + 1, 0) == 0 &&
 	    hak_sys.home_node(p, bytes, id) == 0)
@@ -296,10 +377,18 @@ void hak_node_bind(unsigned node, void *p, size_t bytes)
 {
 	unsigned long nodes[HAK_NODE_WORDS] = { 0 };
 	unsigned id = hak_node_id(node);
-	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2 || hak_node_policy(node))
+	bool ok;
+	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2 || is_users(node))
 		return;
-	nodes[id / 64] = 1ul << (id % 64);
-	if (bind_many(id, p, bytes) || hak_sys.mbind(p, bytes, MPOL_PREFERRED, nodes, HAK_NODE_IDS + 1, 0) == 0)
+	if (hak_node_policy(node) == MPOL_INTERLEAVE) {
+		nodes_with_both(nodes);
+		ok = hak_sys.mbind(p, bytes, MPOL_INTERLEAVE, nodes, HAK_NODE_IDS + 1, 0) == 0;
+	} else {
+		nodes[id / 64] = 1ul << (id % 64);
+		ok = bind_many(id, p, bytes) ||
+		     hak_sys.mbind(p, bytes, MPOL_PREFERRED, nodes, HAK_NODE_IDS + 1, 0) == 0;
+	}
+	if (ok)
 		hak_count(binds, 1);
 	else
 		hak_count(bind_failures, 1);

@@ -8,7 +8,7 @@
  *
  *   0 .. 63    the kernel's node of that number; bound to it
  *   64 .. 127  made when first needed, and for good: a node with a higher number, a node
- *              under a policy of the user's (not bound), memory that hakmem interleaves
+ *              under a policy of the user's (not bound), memory that hakmem interleaves (bound)
  *
  * Where the code says `node` it means such an index; hak_node_id() is the kernel's number.
  *
@@ -60,10 +60,21 @@ unsigned hak_node_mine(void);
 /* False: the thread is on another node than the pool is for. Does not ask for policies. */
 bool hak_node_still(unsigned node);
 
+/* The pool for one of hakmem.h's places, as seen from this thread; -1: there is none. */
+int hak_node_place(int place);
+
+/* All of the calling thread's memory comes from this pool from now on; -1: ends that. */
+void hak_node_pin(int node);
+bool hak_node_pinned(void);
+
+/* The kernel's node on which the page at p lies; -1: it is not touched, or no one may ask. */
+int hak_node_where(const void *p);
+
 /* The kernel's node that a pool belongs to. */
 unsigned hak_node_id(unsigned node);
 
-/* The user's policy that a pool stands under, as the kernel numbers them; 0: none. */
+/* The policy that a pool stands under, as the kernel numbers them: the user's, or that it is
+ * interleaved by hakmem; 0: none. */
 unsigned hak_node_policy(unsigned node);
 
 /* True if its pages go to several nodes by turns. */
