@@ -37,6 +37,12 @@ check-core: $(CORE_TESTS)
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(CORE_TESTS)'
 .PHONY: check-core
 
+# Emulated machines with 1 to 8 nodes; the library as shipped and the unit tests in them.
+check-numa: all
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS=
+	bash $(srcdir)/%D%/numa/run.sh '$(abs_builddir)' --peers $(NUMA_FLAGS)
+.PHONY: check-numa
+
 # Scripts test the shipped shape: each gets the library as its argument.
 script_tests = %D%/exports.sh %D%/needed.sh
 if BUILD_TOOLS

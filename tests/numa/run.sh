@@ -14,17 +14,17 @@ set -euo pipefail
 usage() {
 	cat <<-END
 	usage: run.sh BUILD_DIR [OPTION]...
-	  --nodes N        only the machines with N nodes (may be repeated). 1, 2, 4 are with
-	                   THP always and madvise by turns, 3 is two and a memory-only node; any
-	                   other N up to 16 makes a machine of N nodes with one CPU each
+	  --machine NAME   only machines whose name matches this shell pattern (may be repeated);
+	                   the table near the end of this file has them
 	  --min PERCENT    least share of blocks on their own node (default 99.5)
 	  --preload FILE   this library instead of BUILD_DIR's libhakmem.so; no unit tests then
 	  --preload none   the C library's malloc
 	  --peers          also print the placement of the other allocators installed here
 	  --only JOB       only jobs whose name matches this shell pattern (may be repeated)
+	  --skip JOB       not the jobs whose name matches (may be repeated)
 	  --kernel FILE    this kernel image instead of Debian's
 	  --timeout S      for one boot (default 1800)
-  --unit-timeout S for one unit test program (default 600)
+	  --unit-timeout S for one unit test program (default 600)
 	  --keep           keep the work folder (the consoles) and name it
 	  --require        missing tools are a failure
 	END
@@ -34,17 +34,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(cd "$here/../.." && pwd)
 build='' preload='' kernel='' min=99.5 boot_timeout=1800 unit_timeout=600
 peers=false keep=false require=false
-nodes=() only=()
+machines=() only=() skip=()
 
 while (($#)); do
 	case $1 in
-	--nodes | --min | --preload | --only | --kernel | --timeout | --unit-timeout)
+	--machine | --min | --preload | --only | --skip | --kernel | --timeout | --unit-timeout)
 		(($# > 1)) || { usage >&2; exit 2; }
 		case $1 in
-		--nodes) nodes+=("$2") ;;
+		--machine) machines+=("$2") ;;
 		--min) min=$2 ;;
 		--preload) preload=$2 ;;
 		--only) only+=("$2") ;;
+		--skip) skip+=("$2") ;;
 		--kernel) kernel=$2 ;;
 		--timeout) boot_timeout=$2 ;;
 		--unit-timeout) unit_timeout=$2 ;;
@@ -60,10 +61,6 @@ while (($#)); do
 	esac
 done
 [[ -n $build && -d $build ]] || { usage >&2; exit 2; }
-for n in "${nodes[@]}"; do
-	[[ $n =~ ^[0-9]{1,2}$ ]] || { usage >&2; exit 2; }
-	((n >= 1 && n <= 16)) || { usage >&2; exit 2; }
-done
 build=$(cd "$build" && pwd)
 cache=$build/numa-cache
 mkdir -p "$cache"
@@ -119,10 +116,10 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-numa.XXXXXX")
 # shellcheck disable=SC2317 # called by the trap
 clean() {
-	[[ -z $machine ]] || kill "$machine" 2>/dev/null || true
+	[[ -z $emulator ]] || kill "$emulator" 2>/dev/null || true
 	if $keep; then echo "numa: kept $work"; else rm -rf "$work"; fi
 }
-machine='' # the running qemu's guard
+emulator='' # the running qemu's guard
 trap clean EXIT
 trap 'exit 130' INT TERM
 root=$work/root
@@ -147,11 +144,11 @@ add() {
 		done
 }
 
-# job NAME SECONDS quiet|show COMMAND...: one result in each machine. Exit status 77 is a skip;
-# the output is shown when the job fails, or always.
+# job NAME SECONDS quiet|show MACHINES COMMAND...: one result in each machine whose name matches the
+# pattern. Exit status 77 is a skip; the output is shown when the job fails, or always.
 job() {
-	local name=$1 seconds=$2 how=$3 pattern
-	shift 3
+	local name=$1 seconds=$2 how=$3 where=$4 pattern
+	shift 4
 	if ((${#only[@]})); then
 		for pattern in "${only[@]}"; do
 			# shellcheck disable=SC2053
@@ -159,8 +156,12 @@ job() {
 		done
 		[[ -z $pattern ]] || return 0
 	fi
+	for pattern in "${skip[@]}"; do
+		# shellcheck disable=SC2053
+		[[ $name != $pattern ]] || return 0
+	done
 	printf '%s\n' "$*" >"$root/jobs/$name"
-	printf '%s %s %s\n' "$name" "$seconds" "$how" >>"$work/jobs"
+	printf '%s %s %s %s\n' "$name" "$seconds" "$how" "$where" >>"$work/jobs"
 }
 
 lib_path=$build/.libs:$build/src/.libs:$build/src/topo/.libs
@@ -193,14 +194,17 @@ cp "$(command -v busybox)" "$root/bin/busybox"
 for program in bash ls sort numactl; do
 	add "$(command -v "$program")" "/opt/bin/$program"
 done
-for program in placement policy container; do
-	${CC:-cc} -std=c11 -O2 -g -fno-builtin -Wall -Wextra -pthread -o "$work/$program" "$here/$program.c"
+for program in placement policy spill places container; do
+	${CC:-cc} -std=c11 -O2 -g -fno-builtin -Wall -Wextra -pthread -I"$source_dir/include" \
+		-o "$work/$program" "$here/$program.c"
 	add "$work/$program" "/opt/bin/$program"
 done
 
 # A machine that came up other than asked would make every other result worthless.
-job machine 20 quiet /bin/machine-check
+job machine 20 quiet '*' /bin/machine-check
 
+# The unit tests' own machines are made up: here it is the kernel and the number of nodes that differ.
+units='@(1node-always|2nodes-madvise)'
 if [[ -z $preload ]]; then
 	[[ ! -d $source_dir/tests/topologies ]] || cp -r "$source_dir/tests/topologies" "$root/src/tests/"
 	found=0
@@ -214,7 +218,7 @@ if [[ -z $preload ]]; then
 		is_elf "$real" || continue
 		add "$real" "/opt/tests/$name"
 		# Some thirty times slower than the host: a test may do fewer rounds when it is told so.
-		job "$name" "$unit_timeout" quiet "cd /tmp && HAK_TEST_EMULATED=1 srcdir=/src LD_LIBRARY_PATH=/opt/lib CK_TIMEOUT_MULTIPLIER=10 /opt/tests/$name"
+		job "$name" "$unit_timeout" quiet "$units" "cd /tmp && HAK_TEST_EMULATED=1 srcdir=/src LD_LIBRARY_PATH=/opt/lib CK_TIMEOUT_MULTIPLIER=10 /opt/tests/$name"
 		found=$((found + 1))
 	done
 	if ((found == 0)); then
@@ -223,37 +227,49 @@ if [[ -z $preload ]]; then
 	fi
 fi
 
-job placement 400 show "$under placement --min $min"
-job placement-together 400 quiet "$under placement --brief --together"
-job container-placement 400 show "$under container placement --min 99"
+several='@([248]nodes*|uneven*)' # machines with several nodes that all have memory and CPUs
+job placement 400 show "$several" "$under placement --min $min"
+job placement-together 400 quiet '[24]nodes*' "$under placement --brief --together"
+job container-placement 400 show '4nodes*' "$under container placement --min 99"
 
-# policy NAME COMMAND...: one row of the table in doc/numa.md. A policy that is set later may
+# policy NAME MACHINES COMMAND...: one row of the table in doc/numa.md. A policy that is set later may
 # miss what the thread had cached: 1 MiB of 64.
 policy() {
-	local name=$1
-	shift
-	job "policy-$name" 200 show "((hak_cpu_nodes > 1)) || exit 77
-		share=\$(bc -l <<<\"100 / \$hak_nodes\") all=
+	local name=$1 where=$2
+	shift 2
+	job "policy-$name" 200 quiet "$where" "share=\$(bc -l <<<\"100 / \$hak_nodes\") all=
 		for ((n = 0; n < hak_nodes; n++)); do all+=\" \$n=\$share\"; done
 		$*"
 }
-policy none "$under policy --on 1 1=100"
-policy membind "$under numactl --membind=1 policy --on 0 1=100"
-policy membind-two "$under numactl --membind=0,1 policy --on 0 0=100 && $under numactl --membind=0,1 policy --on 1 1=100"
-policy preferred "$under numactl --preferred=1 policy --on 0 1=100"
-policy interleave "$under numactl --interleave=all policy --on 1 --within 2,12 \$all"
-policy localalloc "$under numactl --localalloc policy --on 1 1=100"
-policy cpuset "mount -t cgroup2 none /sys/fs/cgroup && echo +cpuset >/sys/fs/cgroup/cgroup.subtree_control &&
+policy none '[24]nodes*' "$under policy --on 1 1=100"
+policy membind '[24]nodes*' "$under numactl --membind=1 policy --on 0 1=100"
+policy membind-two '4nodes*' "$under numactl --membind=0,1 policy --on 0 0=100 &&
+	$under numactl --membind=0,1 policy --on 1 1=100"
+policy preferred '[24]nodes*' "$under numactl --preferred=1 policy --on 0 1=100"
+policy interleave '[24]nodes*' "$under numactl --interleave=all policy --on 1 --within 2,12 \$all"
+policy localalloc '[24]nodes*' "$under numactl --localalloc policy --on 1 1=100"
+policy cpuset '[24]nodes*' "mount -t cgroup2 none /sys/fs/cgroup && echo +cpuset >/sys/fs/cgroup/cgroup.subtree_control &&
 	mkdir -p /sys/fs/cgroup/part && echo 1 >/sys/fs/cgroup/part/cpuset.mems &&
 	echo \$\$ >/sys/fs/cgroup/part/cgroup.procs && $under policy --on 0 1=100; status=\$?
 	echo \$\$ >/sys/fs/cgroup/cgroup.procs; umount /sys/fs/cgroup; exit \$status"
-policy set-bind "$under policy --on 0 --set bind:1 --within 1.5,0.5 1=100"
-policy set-preferred "$under policy --on 0 --set preferred:1 --within 1.5,0.5 1=100"
-policy set-interleave "$under policy --on 0 --set interleave:0,1 --within 3,12 0=50 1=50"
-policy set-local "$under numactl --membind=0 policy --on 1 --set local --within 1.5,0.5 1=100"
-policy weighted "$under policy --on 0 --set weighted-interleave:0,1 --within 3,12 0=50 1=50"
-policy thread "$under policy --on 0 --thread --set bind:1 --within 1.5,0.5 1=100"
-policy thread-interleave "$under policy --on 0 --thread --set interleave:0,1 --within 3,12 0=50 1=50"
+policy set-bind '[24]nodes*' "$under policy --on 0 --set bind:1 --within 1.5,0.5 1=100"
+policy set-preferred '4nodes*' "$under policy --on 0 --set preferred:1 --within 1.5,0.5 1=100"
+policy set-interleave '4nodes*' "$under policy --on 0 --set interleave:0,1 --within 3,12 0=50 1=50"
+policy set-local '4nodes*' "$under numactl --membind=0 policy --on 1 --set local --within 1.5,0.5 1=100"
+policy weighted '4nodes*' "$under policy --on 0 --set weighted-interleave:0,1 --within 3,12 0=50 1=50"
+policy thread '[24]nodes*' "$under policy --on 0 --thread --set bind:1 --within 1.5,0.5 1=100"
+policy thread-interleave '4nodes*' "$under policy --on 0 --thread --set interleave:0,1 --within 3,12 0=50 1=50"
+
+# Node 1 is nearer to the memory-only node 3 than to node 2: by distance alone 3 would come before 2.
+job spill 300 show 'small*' "$under spill --on 1 1,0,2,3"
+# hakmem.h's places. Under a policy of the user's as without.
+if [[ -n $library ]]; then
+	job places 200 quiet '@(2nodes-*|4nodes*)' "$under numactl --cpunodebind=0 places 0 &&
+		$under numactl --cpunodebind=0 --membind=0 places 0"
+	job places-capacity 200 quiet '*+memory*' "$under numactl --cpunodebind=0 places 2"
+fi
+# CPUs without memory: the pool of the nearest node that has some.
+job policy-without-memory 200 show 'cpus-only*' "$under policy --on 3 2=100"
 
 # The suite's own look at placement, where `make bench` has built it.
 if [[ -n $library && -x $build/bench/micro/nodes ]]; then
@@ -262,28 +278,28 @@ if [[ -n $library && -x $build/bench/micro/nodes ]]; then
 	job bench-numa 900 show "bash /opt/bench/numa --quick --only '^nodes' --programs /opt/bench hakmem=$inside glibc="
 fi
 if [[ -n $library ]]; then
-	job smoke-preloaded 20 quiet "$under bash -c 'while read -r line; do
+	job smoke-preloaded 20 quiet '*' "$under bash -c 'while read -r line; do
 		[[ \$line == *$inside ]] && exit 0; done </proc/self/maps; exit 1'"
 fi
-job smoke-ls 30 quiet "ls -lR /opt /bin >/tmp/plain && $under ls -lR /opt /bin >/tmp/under &&
+job smoke-ls 30 quiet '*' "ls -lR /opt /bin >/tmp/plain && $under ls -lR /opt /bin >/tmp/under &&
 	cmp /tmp/plain /tmp/under && [ -s /tmp/under ]"
-job smoke-sort 120 quiet "seq 200000 | sort -k 1.2 >/tmp/plain &&
+job smoke-sort 120 quiet '*' "seq 200000 | sort -k 1.2 >/tmp/plain &&
 	seq 200000 | $under sort --parallel=4 -S 8M -k 1.2 >/tmp/under && cmp /tmp/plain /tmp/under"
-job smoke-bash 120 quiet "[ \"\$($under bash -c 'sum=0
+job smoke-bash 120 quiet '*' "[ \"\$($under bash -c 'sum=0
 	for i in {1..200}; do (( sum += \$(echo \$i) )); done; echo \$sum')\" = 20100 ]"
-job smoke-numactl 60 quiet "numactl --hardware | grep -v free >/tmp/plain &&
+job smoke-numactl 60 quiet '*' "numactl --hardware | grep -v free >/tmp/plain &&
 	$under numactl --hardware | grep -v free >/tmp/under && cmp /tmp/plain /tmp/under"
-job smoke-policy 120 quiet "seq 100000 | sort -r >/tmp/plain &&
+job smoke-policy 120 quiet '*' "seq 100000 | sort -r >/tmp/plain &&
 	seq 100000 | $under numactl --interleave=all sort -r >/tmp/under && cmp /tmp/plain /tmp/under &&
 	seq 100000 | $under numactl --membind=0 sort -r >/tmp/under && cmp /tmp/plain /tmp/under"
 
 if $peers; then
-	job peer-glibc 400 show "placement --brief"
+	job peer-glibc 400 quiet 4nodes-always "placement --brief"
 	for peer in mimalloc.so.2 jemalloc.so.2 tcmalloc_minimal.so.4; do
 		file=/usr/lib/x86_64-linux-gnu/lib$peer
 		[[ -e $file ]] || continue
 		add "$file"
-		job "peer-${peer%%.*}" 400 show "LD_PRELOAD=$file placement --brief"
+		job "peer-${peer%%.*}" 400 quiet 4nodes-always "LD_PRELOAD=$file placement --brief"
 	done
 fi
 [[ -s $work/jobs ]] || { echo 'numa: no job of that name' >&2; exit 2; }
@@ -317,7 +333,8 @@ mount -t tmpfs shm /dev/shm
 ip link set lo up 2>/dev/null
 count=0
 echo # the firmware left its last line open
-while read -r name seconds how; do
+while read -r name seconds how where; do
+	bash -c 'shopt -s extglob; [[ $hak_machine == $1 ]]' - "$where" || continue
 	timeout -s KILL "$seconds" bash "/jobs/$name" </dev/null >/tmp/job.log 2>&1
 	status=$?
 	case $status in
@@ -329,6 +346,7 @@ while read -r name seconds how; do
 	if [ "$how" = show ] || [ $result = fail ]; then
 		tail -n 60 /tmp/job.log | sed "s/^/@| /"
 	fi
+	sed -n "s/^\([a-z]*\) *all /@= $name \1 /p" /tmp/job.log
 	echo "@@ $result $name"
 	count=$((count + 1))
 done </jobs.list
@@ -352,23 +370,31 @@ distance() {
 	fi
 }
 
-# boot NAME NODES CPU_NODES THP
+# boot NAME THP CPUS:MIB...: a machine with these nodes; those without CPUs come last. Every node
+# with CPUs has as many as the first.
 boot() {
-	local name=$1 count=$2 with_cpus=$3 thp=$4 console=$work/$1.console
-	local per_node=1 mib=768 cpu=0 n to row='' status=0 results=0 told='' line word job
-	local args=()
+	local name=$1 thp=$2 console=$work/$1.console
+	shift 2
+	local count=$# with_cpus=0 per_node=${1%:*} all_mib=0 cpu=0 n=0 to row='' status=0 results=0 told='' line word job
+	local args=() node memory
 
-	((with_cpus == 1)) && per_node=4 mib=2048
-	((with_cpus == 2)) && per_node=2
-	((count > 4)) && mib=512
-	for ((n = 0; n < count; n++)); do
-		args+=(-object "memory-backend-ram,id=m$n,size=${mib}M")
-		if ((n < with_cpus)); then
-			args+=(-numa "node,nodeid=$n,cpus=$cpu-$((cpu + per_node - 1)),memdev=m$n")
+	for node; do
+		if ((${node%:*})); then with_cpus=$((with_cpus + 1)); fi
+	done
+	for node; do
+		memory=
+		if ((${node#*:})); then
+			args+=(-object "memory-backend-ram,id=m$n,size=${node#*:}M")
+			memory=,memdev=m$n
+			all_mib=$((all_mib + ${node#*:}))
+		fi
+		if ((${node%:*})); then
+			args+=(-numa "node,nodeid=$n,cpus=$cpu-$((cpu + per_node - 1))$memory")
 			cpu=$((cpu + per_node))
 		else
-			args+=(-numa "node,nodeid=$n,memdev=m$n")
+			args+=(-numa "node,nodeid=$n$memory")
 		fi
+		n=$((n + 1))
 	done
 	for ((n = 0; n < count; n++)); do
 		for ((to = 0; to < count; to++)); do
@@ -378,20 +404,21 @@ boot() {
 	done
 
 	timeout -k 5 "$boot_timeout" qemu-system-x86_64 -accel tcg,thread=multi -cpu max \
-		-smp "$cpu,sockets=$with_cpus,cores=$per_node,threads=1" -m "$((mib * count))" "${args[@]}" \
+		-smp "$cpu,sockets=$with_cpus,cores=$per_node,threads=1" -m "$all_mib" "${args[@]}" \
 		-kernel "$kernel" -initrd "$work/initramfs.gz" -nographic -no-reboot -nic none \
-		-append "console=ttyS0 quiet panic=-1 numa_balancing=disable transparent_hugepage=$thp hak_nodes=$count \
-hak_cpu_nodes=$with_cpus hak_distance=$row hak_thp=$thp" \
+		-append "console=ttyS0 quiet panic=-1 numa_balancing=disable transparent_hugepage=$thp \
+hak_machine=$name hak_nodes=$count hak_cpu_nodes=$with_cpus hak_distance=$row hak_thp=$thp" \
 		</dev/null >"$console" 2>&1 &
 	# Waited for, not called: a signal to this script must not be held up by a running machine.
-	machine=$!
-	wait "$machine" || status=$?
-	machine=''
+	emulator=$!
+	wait "$emulator" || status=$?
+	emulator=''
 
 	while IFS= read -r line; do
 		line=${line%$'\r'}
 		case $line in
 		'@| '*) printf '    %s\n' "${line#@| }" ;;
+		'@= '*) echo "$name ${line#@= }" >>"$work/shares" ;;
 		'@@ done '*) told=${line#@@ done } ;;
 		'@@ '*)
 			read -r _ word job <<<"$line"
@@ -416,21 +443,36 @@ hak_cpu_nodes=$with_cpus hak_distance=$row hak_thp=$thp" \
 	fi
 }
 
-# selected NODES: is a machine of so many nodes wanted?
-selected() {
-	local n
-	((${#nodes[@]})) || return 0
-	for n in "${nodes[@]}"; do
-		((n == $1)) && return 0
+# machine NAME THP CPUS:MIB...: boots it if it is wanted.
+machine() {
+	local pattern
+	for pattern in "${machines[@]}"; do
+		# shellcheck disable=SC2053
+		[[ $1 == $pattern ]] && pattern= && break
 	done
-	return 1
+	if ((${#machines[@]} == 0)) || [[ -z $pattern ]]; then boot "$@"; fi
 }
+machine 1node-always always 4:2048
+machine 1node-madvise madvise 4:2048
+machine 2nodes-madvise madvise 2:768 2:768
+machine 2nodes+memory-always always 2:768 2:768 0:768
+machine 4nodes-always always 1:768 1:768 1:768 1:768
+machine 4nodes-madvise madvise 1:768 1:768 1:768 1:768
+machine 8nodes-always always 1:448 1:448 1:448 1:448 1:448 1:448 1:448 1:448
+machine small-always always 1:768 1:192 1:256 0:512
+machine small-madvise madvise 1:768 1:192 1:256 0:512
+machine cpus-only-always always 1:768 1:768 1:768 1:0
 
-if selected 1; then boot 1node-always 1 1 always; boot 1node-madvise 1 1 madvise; fi
-if selected 2; then boot 2nodes-madvise 2 2 madvise; fi
-if selected 3; then boot 2nodes+memory-always 3 2 always; fi
-if selected 4; then boot 4nodes-always 4 4 always; boot 4nodes-madvise 4 4 madvise; fi
-for n in "${nodes[@]}"; do
-	((n <= 4)) || boot "${n}nodes-always" "$n" "$n" always
-done
+# share JOB SITUATION: the three figures, or nothing if it was not measured.
+share() { sed -n "s/^4nodes-always $1 $2 *//p" "$work/shares"; }
+if [[ -e $work/shares ]] && grep -q '^4nodes-always ' "$work/shares"; then
+	echo 'blocks on their own node, 4 nodes, THP always, %: of 16 to 1,024 bytes, 2 to 50 KiB, 53 to 512 KiB'
+	for job in placement container-placement peer-{glibc,mimalloc,jemalloc,tcmalloc_minimal}; do
+		[[ -n $(share "$job" local) ]] || continue
+		echo "  ${job#peer-}"
+		for situation in local consumer moved sudden turnover stream touch; do
+			printf '    %-10s %s\n' "$situation" "$(share "$job" "$situation")"
+		done
+	done
+fi
 finish
