@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Giving memory back. Granules that were EMPTY at two looks, half the decay time apart, go to the
- * kernel: in small-page zones any granule, in a huge zone whole SuperSlabs.
+ * Giving memory back. Granules that were EMPTY at two looks, half the decay time apart, and not
+ * claimed in between, go to the kernel: in small-page zones any granule, in a huge zone whole SuperSlabs.
  *
  *                 all of it EMPTY                       the kernel gives a new page
  *   huge page  ---------------------->  nothing there  ------------------------------>  huge page
@@ -259,7 +259,7 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 		return false;
 	/* relaxed: a hint */
 	atomic_fetch_sub_explicit(&a->available, __builtin_popcount(mask), memory_order_relaxed);
-	a->seen[super] = 0;
+	atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
 	add_to_batch(a, super, mask);
 	return true;
 }
@@ -273,15 +273,16 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 	/* relaxed: the CAS decides */
 	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
 	uint32_t empty = HAK_WORD_EMPTY(word), unused = HAK_WORD_UNUSED(word);
-	uint32_t stable = pass->urge == URGE_DUE ? empty & a->seen[super] : empty;
+	uint32_t seen = atomic_load_explicit(&a->seen[super], memory_order_relaxed);
+	uint32_t stable = pass->urge == URGE_DUE ? empty & seen : empty;
 	bool zone = a->kind == HAK_ARENA_SPANS ||
 		    super >= atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
 	bool huge = zone && !a->guard[super];
 	pass->back += (uint32_t)__builtin_popcount(a->given[super] & ~unused);
 	a->given[super] = pass->forget ? 0 : a->given[super] & unused;
 	/* what was EMPTY before and is not due will not be, unless it changes */
-	pass->busy |= (empty & ~a->seen[super]) != 0;
-	a->seen[super] = empty;
+	pass->busy |= (empty & ~seen) != 0;
+	atomic_store_explicit(&a->seen[super], empty, memory_order_relaxed);
 	a->part[super] = 0;
 	pass->spare += (uint32_t)__builtin_popcount(empty & ~stable) + (huge ? (uint32_t)__builtin_popcount(stable) : 0);
 	if (huge && (empty | unused) == UINT32_MAX) {
@@ -386,8 +387,10 @@ static void note_empty(struct hak_arena *a, void *arg)
 static void note_quiet(struct hak_arena *a, void *arg)
 {
 	(void)arg;
-	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++)
-		a->seen[s] |= HAK_WORD_EMPTY(atomic_load_explicit(&a->super[s], memory_order_relaxed)) & ~a->part[s];
+	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
+		uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
+		atomic_fetch_or_explicit(&a->seen[s], HAK_WORD_EMPTY(word) & ~a->part[s], memory_order_relaxed);
+	}
 }
 
 /* Live heaps give up the EMPTY slabs that they do not use. Those have been EMPTY for as long as

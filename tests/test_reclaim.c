@@ -418,6 +418,32 @@ START_TEST(what_is_refused_stays_free_and_is_used_again)
 }
 END_TEST
 
+START_TEST(memory_in_use_between_two_looks_stays)
+{
+	/* the reclaimer starts, and has nothing else to give back */
+	void *large = hak_malloc(64 * MIB - 1), *small = hak_malloc(40000);
+	ck_assert(large && small);
+	for (int i = 0; i < 400 && !hak_reclaim_running(); i++)
+		hak_free(hak_malloc(300 << 10));
+	ck_assert(hak_reclaim_running());
+	hak_reclaim_all();
+	uint64_t before = hak_counted(released);
+	/* free most of the time, so free at nearly every look: of spans, and of slabs */
+	for (int i = 0; i < 110; i++) {
+		void *p = hak_malloc(4 * MIB), *q = hak_malloc(900 << 10);
+		memset(p, 1, 4 * MIB);
+		memset(q, 1, 900 << 10);
+		hak_free(p);
+		hak_free(q);
+		usleep(20000);
+	}
+	ck_assert_uint_eq(hak_counted(released), before);
+	for (int i = 0; i < 500 && hak_counted(released) < before + 4 * MIB; i++)
+		usleep(10000);
+	ck_assert_uint_ge(hak_counted(released), before + 4 * MIB);
+}
+END_TEST
+
 /* ---- parts of huge pages ---- */
 
 #define RUN ((size_t)320 << 10) /* 5 granules: 6 of them a SuperSlab */
@@ -593,5 +619,6 @@ SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_
       CALM(an_rdma_library_that_comes_late_gets_the_loop), CALM(a_filter_that_kills_is_not_met),
       CALM(without_descriptors_memory_goes_back_as_well), CALM(neighbours_go_back_as_one_range),
       CALM(what_is_refused_stays_free_and_is_used_again),
+      CALM(memory_in_use_between_two_looks_stays),
       CALM(a_huge_page_that_is_half_empty_gives_that_part_back), CALM(all_of_a_split_page_free_again_makes_it_whole),
       CALM(a_split_page_that_fills_again_is_collapsed), CALM(khugepaged_does_not_fill_what_was_given_back))

@@ -78,8 +78,10 @@ struct hak_arena {
 	 * a claim in a large heap does not read every word. Any thread. */
 	_Atomic uint64_t room[HAK_ARENA_SUPERS / 64];
 
+	/* EMPTY bits at the reclaimer's last look, less what was claimed since. Any thread */
+	_Atomic uint32_t seen[HAK_ARENA_SUPERS];
+
 	/* under the reclaimer's lock */
-	uint32_t seen[HAK_ARENA_SUPERS];  /* EMPTY bits at its last look */
 	uint32_t part[HAK_ARENA_SUPERS];  /* of these, worth splitting a huge page for; of this pass */
 	uint32_t given[HAK_ARENA_SUPERS]; /* given back lately, and still UNUSED at its last look */
 	/* 0, or one more than the granule that is kept out of the pool with a guard page in it,
@@ -153,6 +155,14 @@ static inline void hak_super_put(struct hak_arena *a, uint32_t super, uint64_t b
 	atomic_fetch_or_explicit(&a->super[super], bits, memory_order_release);
 	/* release ROOM: who clears the bit after this sees the word as it is now */
 	atomic_fetch_or_explicit(&a->room[super / 64], (uint64_t)1 << super % 64, memory_order_release);
+}
+
+/* Granules were claimed: if they are EMPTY again at the reclaimer's next look, that is their first.
+ * relaxed: a look at the same moment may count once too often, which costs a page fault. */
+static inline void hak_super_claimed(struct hak_arena *a, uint32_t super, uint32_t mask)
+{
+	if (atomic_load_explicit(&a->seen[super], memory_order_relaxed) & mask)
+		atomic_fetch_and_explicit(&a->seen[super], ~mask, memory_order_relaxed);
 }
 
 /* The SuperSlab's word was 0: searches skip it until something is put back. */

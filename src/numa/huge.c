@@ -70,6 +70,8 @@ static bool mark_locked(struct hak_arena *a, uint32_t granule, uint32_t count, b
 		uint64_t word = atomic_load_explicit(&a->super[g / 32], memory_order_relaxed);
 		if ((HAK_WORD_UNUSED(word) & mask) != mask)
 			zero = false;
+		if (taken)
+			hak_super_claimed(a, g / 32, mask);
 		word = taken ? word & ~HAK_WORD(mask, mask) : word | HAK_WORD(mask & empty, mask & unused);
 		/* relaxed: under the lock; racy readers take it as a hint */
 		atomic_store_explicit(&a->super[g / 32], word, memory_order_relaxed);

@@ -42,6 +42,7 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~taken,
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
+	hak_super_claimed(a, super, mask);
 	*zero = (HAK_WORD_UNUSED(word) & mask) == mask;
 	int32_t count = __builtin_popcount(mask);
 	atomic_fetch_sub_explicit(&a->available, count, memory_order_relaxed); /* a hint */
