@@ -8,6 +8,7 @@
 
 #include "counters.h"
 #include "options.h"
+#include "probe.h"
 #include "sys/sys.h"
 
 #define LINE 256
@@ -70,6 +71,7 @@ void hak_fault(const char *fault, const void *pointer, size_t block_bytes, uint3
 {
 	char line[LINE];
 	struct hak_text t = { line, 0, sizeof line };
+	HAK_PROBE(fault, pointer, block_bytes);
 	hak_text_str(&t, "hakmem: free(): ");
 	hak_text_str(&t, fault);
 	hak_text_str(&t, ": pointer ");

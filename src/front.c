@@ -14,6 +14,7 @@
 #include "init.h"
 #include "l25/l25.h"
 #include "numa/huge.h"
+#include "probe.h"
 #include "reclaim.h"
 #include "record.h"
 #include "sys/sys.h"
@@ -113,10 +114,12 @@ static HAK_COLD void *alloc_slow(size_t bytes, size_t align, bool *zero)
 		p = alloc_once(bytes, align, zero);
 	}
 	hak_record_poke();
-	if (p)
+	if (p) {
 		hak_reclaim_poke();
-	else
+	} else {
 		hak_count(failed, 1);
+		HAK_PROBE(failed, bytes, align);
+	}
 	errno = err;
 	return p;
 }

@@ -7,6 +7,7 @@
 #include "die.h"
 #include "meta.h"
 #include "options.h"
+#include "probe.h"
 #include "sys/sys.h"
 
 #define CAP_FIRST 7u		     /* an array of 64 bytes */
@@ -405,6 +406,7 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 	}
 	near_note(h, &run);
 	h->stages[run.stage]++;
+	HAK_PROBE(slab_new, hak_classes[class].stride, run.stage);
 	struct hak_slab *s = &run.arena->slabs[run.granule];
 	k->slabs++;
 	k->nfree += hak_classes[class].capacity;

@@ -12,6 +12,7 @@ libhakmem_core_la_SOURCES = \
 	%D%/foreign.c %D%/foreign.h \
 	%D%/meta.c %D%/meta.h \
 	%D%/reclaim.c %D%/reclaim.h \
+	%D%/probe.h \
 	%D%/options.c %D%/options.h %D%/options.def \
 	%D%/stats.c %D%/stats.h \
 	%D%/record.c %D%/record.h \

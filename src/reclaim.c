@@ -35,6 +35,7 @@
 #include "numa/node.h"
 #include "numa/topology.h"
 #include "options.h"
+#include "probe.h"
 #include "sys/sys.h"
 
 /* EMPTY bytes that start it in one thread; or bytes of arenas: what will be freed later
@@ -194,7 +195,9 @@ static void flush_batch(bool split)
 			hak_count(splits, 1);
 		}
 		if (done) {
-			hak_count(released, (uint32_t)__builtin_popcount(pieces[i].mask) * HAK_GRANULE);
+			size_t bytes = (size_t)__builtin_popcount(pieces[i].mask) * HAK_GRANULE;
+			hak_count(released, bytes);
+			HAK_PROBE(give_back, a->base + super * HAK_SUPER, bytes);
 			a->given[super] |= pieces[i].mask & ~kept;
 		}
 		put_back(a, super, pieces[i].mask & ~kept, done);

@@ -46,7 +46,7 @@ check-numa: all
 # Scripts test the shipped shape: each gets the library as its argument.
 script_tests = %D%/exports.sh %D%/needed.sh
 if BUILD_TOOLS
-script_tests += %D%/tools/commands.sh %D%/tools/documented.sh %D%/tools/gdb.sh %D%/tools/install.sh %D%/tools/profile.sh %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
+script_tests += %D%/tools/commands.sh %D%/tools/documented.sh %D%/tools/gdb.sh %D%/tools/install.sh %D%/tools/probes.sh %D%/tools/profile.sh %D%/tools/report.sh %D%/tools/run.sh %D%/tools/stat.sh
 check_PROGRAMS += %D%/tools/blocks %D%/tools/leak %D%/tools/target %D%/tools/target_static
 endif
 %C%_tools_blocks_CFLAGS = -g -O1 -fno-builtin

@@ -11,6 +11,7 @@
 #include "limit.h"
 #include "numa/node.h"
 #include "options.h"
+#include "probe.h"
 #include "sys/sys.h"
 
 #define GIB ((size_t)1 << 30)
@@ -170,6 +171,7 @@ int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, boo
 	int err = map_fixed(p, bytes);
 	if (!err) {
 		dress(arena, p, bytes, huge);
+		HAK_PROBE(grow, p, bytes);
 		atomic_fetch_add_explicit(&hak_arena_grown, bytes, memory_order_relaxed); /* a threshold */
 	}
 	return err;

@@ -9,6 +9,7 @@
 #include "numa/node.h"
 #include "limit.h"
 #include "options.h"
+#include "probe.h"
 #include "reclaim.h"
 #include "sys/sys.h"
 
@@ -310,6 +311,7 @@ static void *own_map(size_t bytes, size_t align)
 	if (hak_option_get(HAK_OPT_thp))
 		hak_sys.madvise(p, bytes, MADV_HUGEPAGE);
 	hak_sys_name(p, bytes, "hakmem: huge block");
+	HAK_PROBE(map, p, bytes);
 	if (record(p, bytes))
 		return p;
 	hak_sys.munmap(p, bytes);
@@ -355,6 +357,7 @@ bool hak_own_free(void *p)
 	size_t bytes = forget(p, false);
 	if (!bytes)
 		return false;
+	HAK_PROBE(unmap, p, bytes);
 	/* a full map count cannot refuse to unmap a whole mapping, but it may have been
 	 * merged with a neighbour: then its pages go, its address range stays */
 	if (hak_sys.munmap(p, bytes))
