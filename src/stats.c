@@ -325,6 +325,10 @@ static void json_of_node(struct out *o, unsigned i, const struct totals *s, cons
 	if (r) {
 		field(o, "resident", r->node_rss[i]);
 		field(o, "huge", r->node_huge[i]);
+		uint64_t present, placed;
+		hak_node_sample(i, &present, &placed);
+		field(o, "sampled", present);
+		field(o, "placed", placed);
 	}
 	field(o, "live", s->live_node[i]);
 	field(o, "remote_frees", s->remote_node[i]);

@@ -449,6 +449,33 @@ START_TEST(pools_are_taken_by_policy_then_tier_then_distance)
 }
 END_TEST
 
+START_TEST(a_sample_tells_how_many_pages_are_on_their_node)
+{
+	uint64_t present, placed;
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	mine_on(0);
+	hak_node_sample(0, &present, &placed);
+	ck_assert_uint_eq(present, 0);
+	for (int i = 0; i < 100; i++) /* beyond one SuperSlab, and one batch of questions */
+		hak_malloc(MIB);
+	where_all = 0;
+	hak_node_sample(0, &present, &placed);
+	ck_assert_uint_ge(present, 40);
+	ck_assert_uint_eq(present, placed);
+	where_all = 1;
+	hak_node_sample(0, &present, &placed);
+	ck_assert_uint_ge(present, 40);
+	ck_assert_uint_eq(placed, 0);
+	where_all = -ENOENT;
+	hak_node_sample(0, &present, &placed);
+	ck_assert_uint_eq(present, 0);
+	refuse_where = EPERM;
+	hak_node_sample(0, &present, &placed);
+	ck_assert_uint_eq(present, 0);
+}
+END_TEST
+
 /* ---- places --------------------------------------------------------------------------- */
 
 START_TEST(a_place_is_a_node_a_kind_or_all_by_turns)
@@ -595,7 +622,8 @@ START_TEST(a_block_tells_where_it_lies_or_is_bound_to)
 }
 END_TEST
 
-SUITE("node", 30, CALM(a_place_is_a_node_a_kind_or_all_by_turns), CALM(the_topology_tells_fast_memory_from_slow),
+SUITE("node", 30, CALM(a_sample_tells_how_many_pages_are_on_their_node),
+      CALM(a_place_is_a_node_a_kind_or_all_by_turns), CALM(the_topology_tells_fast_memory_from_slow),
       CALM(memory_that_came_later_counts_once_the_topology_says_so), CALM(one_node_is_every_place),
       CALM(blocks_at_a_place_are_of_its_pool_and_go_back_to_it), CALM(a_bound_thread_stays_wherever_it_runs),
       CALM(a_block_tells_where_it_lies_or_is_bound_to), CALM(one_node_asks_the_kernel_for_nothing),

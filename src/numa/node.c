@@ -343,6 +343,50 @@ int hak_node_where(const void *p)
 	return where < 0 ? -1 : where;
 }
 
+/* False: the kernel does not tell. */
+static bool count_pages(unsigned id, unsigned long n, void **page, uint64_t *present, uint64_t *placed)
+{
+	int where[SAMPLES];
+	if (n && hak_sys.where_pages(n, page, where))
+		return false;
+	for (unsigned long i = 0; i < n; i++) {
+		*present += where[i] >= 0;
+		*placed += where[i] == (int)id;
+	}
+	return true;
+}
+
+void hak_node_sample(unsigned node, uint64_t *present, uint64_t *placed)
+{
+	void *page[SAMPLES];
+	unsigned long n = 0, looks = 0;
+	*present = *placed = 0;
+	if (node_count() < 2 || !hak_option_get(HAK_OPT_bind) || hak_node_policy(node) || flag(&where_refused))
+		return;
+	/* acquire ARENAS; relaxed: a figure for statistics */
+	struct hak_arena *a = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire);
+	for (; a; a = a->next) {
+		uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
+		uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+		for (uint32_t s = 0; s < HAK_ARENA_SUPERS && looks < HAK_SAMPLE_PAGES; s++) {
+			uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
+			uint32_t used = ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word));
+			/* an unmapped granule's bits are as those of one in use */
+			uint32_t g = s * 32 + (used ? (uint32_t)__builtin_ctz(used) : 0);
+			if (!used || (g >= end && g < start))
+				continue;
+			page[n++] = a->base + (size_t)g * HAK_GRANULE;
+			looks++;
+			if (n == SAMPLES) {
+				if (!count_pages(hak_node_id(node), n, page, present, placed))
+					return;
+				n = 0;
+			}
+		}
+	}
+	count_pages(hak_node_id(node), n, page, present, placed);
+}
+
 /* ---- binding ----------------------------------------------------------------------- */
 
 /* Nodes with memory and CPUs. True: these are all that have memory. */

@@ -70,6 +70,12 @@ bool hak_node_pinned(void);
 /* The kernel's node on which the page at p lies; -1: it is not touched, or no one may ask. */
 int hak_node_where(const void *p);
 
+/* Looks at one page in each of up to HAK_SAMPLE_PAGES SuperSlabs in use of the pool: how many of
+ * those pages are there, and how many of them lie on its node. Both 0 for a pool under a policy,
+ * and where there is one node or the kernel does not tell. */
+#define HAK_SAMPLE_PAGES 1024u
+void hak_node_sample(unsigned node, uint64_t *present, uint64_t *placed);
+
 /* The kernel's node that a pool belongs to. */
 unsigned hak_node_id(unsigned node);
 
