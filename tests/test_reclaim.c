@@ -113,7 +113,7 @@ static void release_all_but_one(void)
 {
 	const unsigned locked = 37;
 	fill(BYTES);
-	if (mlock(ranges[locked].addr, HAK_PAGE))
+	if (syscall(SYS_mlock, ranges[locked].addr, HAK_PAGE)) /* not libc's: sanitizers ignore it */
 		return;
 	hak_engine_run(HAK_ENGINE_NO_NODE, MADV_DONTNEED, ranges, RANGES);
 	for (unsigned i = 0; i < RANGES; i++)
@@ -380,6 +380,86 @@ START_TEST(without_descriptors_memory_goes_back_as_well)
 }
 END_TEST
 
+static bool locked_line(const char *line, void *arg)
+{
+	(void)arg;
+	return strncmp(line, "VmLck:", 6) == 0 && atol(line + 6) > 0;
+}
+
+static int under_mlockall(void)
+{
+	char *block[8];
+	/* sanitizers ignore it, with reason: they would lock their shadows */
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) || !hak_sys_each_line("/proc/self/status", locked_line, NULL))
+		return 77;
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 8; i++) {
+			block[i] = hak_calloc(1, 2 * MIB + 300);
+			if (!block[i] || block[i][2 * MIB])
+				return 2;
+			memset(block[i], 1, 2 * MIB + 300);
+		}
+		for (int i = 0; i < 8; i++)
+			hak_free(block[i]);
+		hak_reclaim_all();
+	}
+	/* the kernel keeps what is locked; and it was free to be used again */
+	return hak_counted(refused_ranges) == 0 ? 3 : hak_counted(span_mapped) > 40 * MIB ? 4 : 0;
+}
+
+START_TEST(locked_memory_stays_and_is_used_again)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(under_mlockall());
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77);
+}
+END_TEST
+
+/* Grows until the reclaimer runs, then frees, and waits until most of it is back. */
+static bool reclaims_by_itself(void)
+{
+	void *block[40];
+	uint64_t before = hak_counted(released);
+	for (int i = 0; i < 40; i++)
+		memset(block[i] = hak_malloc(2 * MIB), 1, 2 * MIB);
+	hak_free(hak_malloc(2 * MIB));
+	for (int i = 0; i < 40; i++)
+		hak_free(block[i]);
+	for (int i = 0; i < 1000 && hak_counted(released) < before + 70 * MIB; i++)
+		usleep(10000);
+	return hak_reclaim_running() && hak_counted(released) >= before + 70 * MIB;
+}
+
+START_TEST(a_daemon_has_a_reclaimer_of_its_own)
+{
+	int status, result[2];
+	char answer = 0;
+	hak_option_values[HAK_OPT_decay_ms] = 100;
+	ck_assert(reclaims_by_itself());
+	ck_assert(!pipe(result));
+	pid_t pid = fork();
+	if (pid == 0) {
+		setsid();
+		if (fork())
+			_exit(0);
+		dup2(result[1], 0);
+		syscall(SYS_close_range, 1, ~0u, 0);
+		answer = reclaims_by_itself() ? 'y' : 'n';
+		_exit(write(0, &answer, 1) != 1);
+	}
+	close(result[1]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(read(result[0], &answer, 1), 1);
+	ck_assert_int_eq(answer, 'y');
+	/* and the parent's goes on */
+	ck_assert(reclaims_by_itself());
+}
+END_TEST
+
 /* ---- batches ---- */
 
 START_TEST(neighbours_go_back_as_one_range)
@@ -404,7 +484,7 @@ START_TEST(what_is_refused_stays_free_and_is_used_again)
 {
 	void *p = hak_malloc(4 * MIB);
 	memset(p, 7, 4 * MIB);
-	if (mlock(p, HAK_PAGE) == 0) {
+	if (syscall(SYS_mlock, p, HAK_PAGE) == 0) {
 		uint64_t before = hak_counted(refused_ranges);
 		hak_free(p);
 		hak_reclaim_all();
@@ -617,7 +697,8 @@ SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_
       CALM(the_ring_is_used_when_asked_for), CALM(a_program_that_closes_all_descriptors_loses_nothing),
       CALM(a_child_of_fork_never_meets_its_parents_ring), CALM(a_hook_on_madvise_sees_every_call),
       CALM(an_rdma_library_that_comes_late_gets_the_loop), CALM(a_filter_that_kills_is_not_met),
-      CALM(without_descriptors_memory_goes_back_as_well), CALM(neighbours_go_back_as_one_range),
+      CALM(without_descriptors_memory_goes_back_as_well), CALM(locked_memory_stays_and_is_used_again),
+      CALM(a_daemon_has_a_reclaimer_of_its_own), CALM(neighbours_go_back_as_one_range),
       CALM(what_is_refused_stays_free_and_is_used_again),
       CALM(memory_in_use_between_two_looks_stays),
       CALM(a_huge_page_that_is_half_empty_gives_that_part_back), CALM(all_of_a_split_page_free_again_makes_it_whole),
