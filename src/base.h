@@ -72,6 +72,14 @@ static inline bool hak_is_pow2(size_t n)
 	return n && (n & (n - 1)) == 0;
 }
 
+/* x86-64's first level has no instruction for it, and the compiler's function is a call. */
+static inline uint32_t hak_popcount(uint32_t x)
+{
+	x -= x >> 1 & 0x55555555u;
+	x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+	return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
+}
+
 static inline size_t hak_min(size_t a, size_t b)
 {
 	return a < b ? a : b;

@@ -14,6 +14,7 @@
 #include "init.h"
 #include "l25/l25.h"
 #include "numa/huge.h"
+#include "options.h"
 #include "probe.h"
 #include "reclaim.h"
 #include "record.h"
@@ -60,14 +61,19 @@ static void *alloc_run(struct hak_heap *h, size_t bytes, size_t align, bool *zer
 	return p;
 }
 
+static inline void *pop(struct hak_heap *h, unsigned class)
+{
+	struct hak_mag *m = &h->mags[class];
+	void **top = hak_mag_top(m), *p = *top;
+	if (p)
+		hak_mag_set_top(m, top - 1);
+	return p;
+}
+
 static void *alloc_block(struct hak_heap *h, unsigned class, bool *zero)
 {
-	if (*hak_mag_top(&h->mags[class])) {
-		void **top = hak_mag_top(&h->mags[class]);
-		hak_mag_set_top(&h->mags[class], top - 1);
-		return *top;
-	}
-	return hak_heap_refill(h, class, zero);
+	void *p = pop(h, class);
+	return p ? p : hak_heap_refill(h, class, zero);
 }
 
 static unsigned class_of(size_t bytes, size_t align)
@@ -134,7 +140,26 @@ void *hak_memalign(size_t align, size_t bytes)
 	if (align <= HAK_MIN_ALIGN)
 		return hak_malloc(bytes);
 	/* a run of no granules would be no block */
-	return alloc_slow(hak_max(bytes, 1), align, NULL);
+	bytes = hak_max(bytes, 1);
+	unsigned class = hak_route_class_aligned(bytes, align);
+	void *p = class < HAK_CLASSES ? pop(hak_heap_self, class) : NULL;
+	return p ? p : alloc_slow(bytes, align, NULL);
+}
+
+/* Whole huge pages are given back: the kernel clears new ones when they are touched, which
+ * costs no more, and what the program never writes stays unbacked. Parts of one would come
+ * back as small pages. */
+static void clear(char *p, size_t bytes)
+{
+	char *end = p + bytes;
+	char *from = (char *)hak_align_up((uintptr_t)p, HAK_SUPER), *to = (char *)hak_align_down((uintptr_t)end, HAK_SUPER);
+	if (bytes <= HAK_L25_MAX || from >= to || !hak_option_get(HAK_OPT_thp) ||
+	    hak_sys.madvise(from, (size_t)(to - from), MADV_DONTNEED)) {
+		memset(p, 0, bytes);
+		return;
+	}
+	memset(p, 0, (size_t)(from - p));
+	memset(to, 0, (size_t)(end - to));
 }
 
 /* Another node's block: out of a parked heap there, which the thread has for this one call. */
@@ -197,12 +222,8 @@ void *hak_calloc(size_t count, size_t bytes)
 	if (__builtin_mul_overflow(count, bytes, &total))
 		return NULL;
 	p = total <= HAK_POOL_MAX ? hak_malloc(total) : alloc_slow(total, HAK_MIN_ALIGN, &zero);
-	/* pages of a span are cheaper to give back than to clear, and what the program
-	 * never writes then stays unbacked */
-	if (p && !zero && total > HAK_L25_MAX)
-		zero = hak_sys.madvise(p, hak_align_up(total, HAK_GRANULE), MADV_DONTNEED) == 0;
 	if (p && !zero)
-		memset(p, 0, total);
+		clear(p, total);
 	return p;
 }
 

@@ -150,14 +150,32 @@ static void put_block(struct hak_heap *h, unsigned class, void *p)
 	}
 }
 
-/* Of a magazine: a block that is in it twice may have outlived its slab there. */
-static void put_cached(struct hak_heap *h, unsigned class, void *p)
+/*
+ * Puts blocks of the class back that were pushed on a magazine of h, so each was on its
+ * stride. Neighbours in a magazine are often of one slab: what is the same for all of them
+ * is done once.
+ */
+static void put_cached(struct hak_heap *h, unsigned class, void *const *blocks, uint32_t n)
 {
-	/* relaxed: ours to read, we hold the lock */
-	if (atomic_load_explicit(hak_tag_of(p), memory_order_relaxed) != hak_tag(hak_heap_id(h), HAK_CODE(class)))
-		hak_fault("double free", p, hak_classes[class].stride, hak_heap_id(h));
-	else
-		put_block(h, class, p);
+	const struct hak_class *c = &hak_classes[class];
+	uint32_t tag = hak_tag(hak_heap_id(h), HAK_CODE(class));
+	for (uint32_t i = 0; i < n;) {
+		uintptr_t base = (uintptr_t)blocks[i] & ~(uintptr_t)c->mask;
+		/* a block that is there twice may have outlived its slab.
+		 * relaxed: ours to read, we hold the lock */
+		if (atomic_load_explicit(hak_tag_of((void *)base), memory_order_relaxed) != tag) {
+			hak_fault("double free", blocks[i++], c->stride, hak_heap_id(h));
+			continue;
+		}
+		struct hak_slab *s = slab_of((void *)base, c);
+		uint32_t before = s->nfree;
+		i += hak_slab_put_run(s, blocks + i, n - i, hak_heap_id(h));
+		uint32_t put = s->nfree - before;
+		h->classes[class].nfree += put;
+		h->out -= (size_t)put * c->stride;
+		if (put)
+			slab_got_free(h, s);
+	}
 }
 
 /* ---- parcels ---------------------------------------------------------------------
@@ -288,15 +306,29 @@ static void near_note(struct hak_heap *h, const struct hak_run *run)
 	h->near_at = (h->near_at + 1) % HAK_NEAR;
 }
 
-static bool claim(struct hak_heap *h, unsigned class, struct hak_run *run)
+static bool claim(struct hak_heap *h, uint32_t count, bool aligned, bool huge, struct hak_run *run)
 {
-	const struct hak_class *c = &hak_classes[class];
-	for (uint32_t i = 0; i < HAK_NEAR; i++)
-		if (h->near[i].arena && hak_pool_claim_near(h->near[i].arena, h->near[i].super, c->granules, run))
-			return true;
-	bool huge = (h->classes[class].slabs || h->out >= OUT_BEFORE_HUGE) &&
-		    hak_node_wants_huge(h->node);
-	return hak_pool_claim(h->node, c->granules, true, huge, run);
+	bool ok = false;
+	for (uint32_t i = 0; i < HAK_NEAR && !ok; i++)
+		ok = h->near[i].arena && hak_pool_claim_near(h->near[i].arena, h->near[i].super, count, aligned, run);
+	ok = ok || hak_pool_claim(h->node, count, aligned, huge, run);
+	if (ok)
+		near_note(h, run);
+	return ok;
+}
+
+bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run)
+{
+	hak_lock(&h->lock);
+	bool ok = claim(h, count, false, hak_node_wants_huge(h->node), run);
+	hak_unlock(&h->lock);
+	return ok;
+}
+
+static bool claim_slab(struct hak_heap *h, unsigned class, struct hak_run *run)
+{
+	bool huge = (h->classes[class].slabs || h->out >= OUT_BEFORE_HUGE) && hak_node_wants_huge(h->node);
+	return claim(h, hak_classes[class].granules, true, huge, run);
 }
 
 /*
@@ -398,13 +430,12 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 		return k->head;
 	}
 	rescue(h);
-	if (!claim(h, class, &run))
+	if (!claim_slab(h, class, &run))
 		return NULL;
 	if (!hak_slab_init(run.arena, run.granule, class, hak_heap_id(h), run.zero)) {
 		hak_pool_release(run.arena, run.granule, hak_classes[class].granules);
 		return NULL;
 	}
-	near_note(h, &run);
 	h->stages[run.stage]++;
 	HAK_PROBE(slab_new, hak_classes[class].stride, run.stage);
 	struct hak_slab *s = &run.arena->slabs[run.granule];
@@ -539,8 +570,7 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 	uint32_t have = hak_heap_cached(h, class);
 	n = (uint32_t)hak_min(n, have);
 	h->drains++;
-	for (uint32_t i = 1; i <= n; i++)
-		put_cached(h, class, k->entries[i]);
+	put_cached(h, class, k->entries + 1, n);
 	memmove(k->entries + 1, k->entries + 1 + n, (have - n) * sizeof(void *));
 	hak_mag_set_top(m, k->entries + (have - n));
 }
@@ -556,7 +586,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	if (may_grow(k))
 		grow_magazine(h, class);
 	if (!k->entries) {
-		put_cached(h, class, p);
+		put_cached(h, class, &p, 1);
 		hak_unlock(&h->lock);
 		return;
 	}
@@ -573,7 +603,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p)
 {
 	hak_lock(&h->lock);
-	put_cached(h, class, p);
+	put_cached(h, class, &p, 1);
 	hak_unlock(&h->lock);
 }
 

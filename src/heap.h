@@ -168,6 +168,9 @@ void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
 /* A block of one of our own slabs that cannot go through its magazine. */
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p);
 
+/* Claims granules in a row that are to be one block. False: no memory. */
+bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run);
+
 /* Sends home what the heap holds for others. */
 void hak_heap_flush(struct hak_heap *h);
 

@@ -45,7 +45,11 @@ unsigned hak_route_class_aligned(size_t bytes, size_t align)
 {
 	if (bytes > HAK_SLAB_MAX || align > HAK_GRANULE)
 		return HAK_CLASSES;
-	for (unsigned c = hak_route_class(hak_max(bytes, align)); c < HAK_CLASSES; c++)
+	/* rounded up first: then the first class mostly does */
+	bytes = hak_align_up(hak_max(bytes, 1), align);
+	if (bytes > HAK_SLAB_MAX)
+		return HAK_CLASSES;
+	for (unsigned c = hak_route_class(bytes); c < HAK_CLASSES; c++)
 		if ((hak_classes[c].stride & (align - 1)) == 0)
 			return c;
 	return HAK_CLASSES;

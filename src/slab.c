@@ -70,6 +70,28 @@ uint32_t hak_slab_take(struct hak_slab *s, uint32_t want, void ***end)
 	return got;
 }
 
+uint32_t hak_slab_put_run(struct hak_slab *s, void *const *blocks, uint32_t n, uint32_t owner)
+{
+	const struct hak_class *c = hak_slab_class(s);
+	uint64_t *words = s->free_words;
+	uint32_t i, put = 0, low = s->hint;
+	for (i = 0; i < n && ((uintptr_t)blocks[i] & ~(uintptr_t)c->mask) == (uintptr_t)s->base; i++) {
+		uint32_t index = hak_block_index(blocks[i], c), w = index / 64;
+		uint64_t bit = (uint64_t)1 << index % 64;
+		if (index >= c->capacity || words[w] & bit) {
+			hak_fault(index >= c->capacity ? "not the start of a block" : "double free", blocks[i],
+				  c->stride, owner);
+			continue;
+		}
+		words[w] |= bit;
+		low = (uint32_t)hak_min(low, w);
+		put++;
+	}
+	s->hint = (uint16_t)low;
+	s->nfree += put;
+	return i;
+}
+
 void hak_slab_check(const struct hak_slab *s)
 {
 #if HAK_DEBUG

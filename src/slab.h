@@ -81,6 +81,10 @@ static inline bool hak_slab_put(struct hak_slab *s, uint32_t index)
 	return true;
 }
 
+/* Marks the leading ones of n blocks free that lie in this slab, each on its stride, and
+ * returns how many those are. One that was free already is reported. Owner only. */
+uint32_t hak_slab_put_run(struct hak_slab *s, void *const *blocks, uint32_t n, uint32_t owner);
+
 /* Checks the equations above; nothing in a release build. Owner only. */
 void hak_slab_check(const struct hak_slab *s);
 

@@ -217,21 +217,21 @@ START_TEST(near_claims_take_empty_granules_of_their_superslab_only)
 	for (int i = 0; i < 32; i++)
 		ck_assert(claim(1, &run[i]));
 	uint32_t super = run[0].granule / 32;
-	ck_assert(!hak_pool_claim_near(run[0].arena, super, 1, &near));
+	ck_assert(!hak_pool_claim_near(run[0].arena, super, 1, true, &near));
 	hak_pool_release(run[3].arena, run[3].granule, 1);
-	ck_assert(!hak_pool_claim_near(run[0].arena, super, 2, &near));
-	ck_assert(hak_pool_claim_near(run[0].arena, super, 1, &near));
+	ck_assert(!hak_pool_claim_near(run[0].arena, super, 2, true, &near));
+	ck_assert(hak_pool_claim_near(run[0].arena, super, 1, true, &near));
 	ck_assert_uint_eq(near.granule, run[3].granule);
 	ck_assert_int_eq(near.stage, HAK_STAGE_NEAR);
 	ck_assert(!near.zero);
 	/* a wholly EMPTY one is left to be released */
 	for (int i = 0; i < 32; i++)
 		hak_pool_release(run[i].arena, run[i].granule, 1);
-	ck_assert(!hak_pool_claim_near(run[0].arena, super, 1, &near));
+	ck_assert(!hak_pool_claim_near(run[0].arena, super, 1, true, &near));
 	/* UNUSED ones are not near */
 	hak_reclaim_all();
 	ck_assert(claim(1, &run[0]));
-	ck_assert(!hak_pool_claim_near(run[0].arena, run[0].granule / 32, 1, &near));
+	ck_assert(!hak_pool_claim_near(run[0].arena, run[0].granule / 32, 1, true, &near));
 }
 END_TEST
 

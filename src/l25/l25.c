@@ -16,7 +16,7 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 {
 	struct hak_run run;
 	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
-	if (!hak_pool_claim(h->node, count, false, hak_node_wants_huge(h->node), &run))
+	if (!hak_heap_claim_run(h, count, &run))
 		return NULL;
 	*zero = run.zero;
 	run.arena->slabs[run.granule].carved = count;

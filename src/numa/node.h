@@ -130,7 +130,7 @@ struct hak_run {
 bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, struct hak_run *run);
 
 /* Claims EMPTY granules of the given SuperSlab only. */
-bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, struct hak_run *run);
+bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, bool aligned, struct hak_run *run);
 
 /* Gives granules back as EMPTY; their tags are clear. */
 void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count);

@@ -44,7 +44,7 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 		return false;
 	hak_super_claimed(a, super, mask);
 	*zero = (HAK_WORD_UNUSED(word) & mask) == mask;
-	int32_t count = __builtin_popcount(mask);
+	int32_t count = (int32_t)hak_popcount(mask);
 	atomic_fetch_sub_explicit(&a->available, count, memory_order_relaxed); /* a hint */
 	struct hak_node *n = &hak_nodes[a->node];
 	atomic_fetch_add_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
@@ -87,7 +87,9 @@ static void search(struct hak_arena *a, uint32_t from, uint32_t to, bool huge, b
 			hak_super_full(a, s);
 			continue;
 		}
-		unsigned score = (unsigned)__builtin_popcount(all);
+		unsigned score = hak_popcount(all);
+		if (score < count || score >= best->score) /* no room, or a denser one is known */
+			continue;
 		int at = empty ? hak_mask_fit(empty, count, aligned) : -1;
 		if (at < 0) {
 			bool resident = huge && all != UINT32_MAX;
@@ -250,10 +252,10 @@ bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, stru
 	return false;
 }
 
-bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, struct hak_run *run)
+bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, bool aligned, struct hak_run *run)
 {
 	uint64_t word = atomic_load_explicit(&arena->super[super], memory_order_relaxed);
-	int at = hak_mask_fit(HAK_WORD_EMPTY(word), count, true);
+	int at = hak_mask_fit(HAK_WORD_EMPTY(word), count, aligned);
 	/* a wholly EMPTY SuperSlab is left to be released */
 	if (at < 0 || (HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX ||
 	    !take(arena, super, word, run_mask(count, (uint32_t)at), &run->zero))
