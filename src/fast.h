@@ -59,7 +59,7 @@ static inline void hak_free_fast(void *p)
 		hak_free_twice(p, m);
 		return;
 	}
-	if (hak_unlikely(top >= m->limit)) {
+	if (hak_unlikely(top >= hak_mag_limit(m))) {
 		hak_free_full(p, m);
 		return;
 	}

@@ -15,7 +15,7 @@
 #define CAP_LEAST 1u
 #define CAP_FIRST_BYTES ((size_t)128 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES ((size_t)1 << 20) /* and after */
-#define SLAB_SHARE 3u		     /* magazines may hold this part of what a heap's slabs do */
+#define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
 /* An inbox heavier than this is collected by who made it so: its owner may be asleep. A
@@ -113,7 +113,6 @@ static void release_slab(struct hak_heap *h, struct hak_slab *s)
 	list_remove(k, s);
 	k->slabs--;
 	k->nfree -= c->capacity;
-	h->slab_bytes -= (size_t)c->granules * HAK_GRANULE;
 	h->slabs_released++;
 	note_out(h);
 	hak_slab_fini(a, s);
@@ -359,9 +358,7 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
 static void move_out(struct hak_heap *from, struct hak_heap *h, const struct hak_slab *s)
 {
 	const struct hak_class *c = hak_slab_class(s);
-	size_t bytes = (size_t)c->granules * HAK_GRANULE, out = (size_t)(c->capacity - s->nfree) * c->stride;
-	from->slab_bytes -= bytes;
-	h->slab_bytes += bytes;
+	size_t out = (size_t)(c->capacity - s->nfree) * c->stride;
 	from->out -= out;
 	h->out += out;
 }
@@ -441,7 +438,6 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 	struct hak_slab *s = &run.arena->slabs[run.granule];
 	k->slabs++;
 	k->nfree += hak_classes[class].capacity;
-	h->slab_bytes += (size_t)hak_classes[class].granules * HAK_GRANULE;
 	note_out(h);
 	list_append(k, s);
 	return s;
@@ -457,27 +453,27 @@ uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 }
 
 /* What the heap's magazines may hold: its share of a budget for the whole process, which
- * shrinks with the number of heaps, or a part of what its slabs hold anyway. */
+ * shrinks with the number of heaps, or as much as the program has of it. */
 static size_t budget(const struct hak_heap *h)
 {
 	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
 	own = hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
-	return hak_max(own, h->slab_bytes / SLAB_SHARE);
+	/* what is out, less what is cached or may come to be */
+	size_t live = h->out > h->mag_bytes ? h->out - h->mag_bytes : 0;
+	return hak_max(own, live);
 }
 
-/* Makes the array, or doubles it. The magazine keeps what it holds. */
-static void grow_magazine(struct hak_heap *h, unsigned class)
+static uint32_t first_cap(unsigned class)
+{
+	return (uint32_t)hak_min(CAP_FIRST, hak_max(CAP_LEAST, CAP_FIRST_BYTES / hak_classes[class].stride));
+}
+
+/* Gives the magazine an array of `cap` entries; it holds no more than those, and keeps them. */
+static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_mag *m = &h->mags[class];
 	size_t stride = hak_classes[class].stride;
-	uint32_t cap = (uint32_t)hak_min(k->most, k->cap * 2u + 1);
-	if (!k->entries) {
-		k->most = (uint16_t)hak_min(CAP_MOST, hak_max(CAP_LEAST, CAP_BYTES / stride));
-		cap = (uint32_t)hak_min(CAP_FIRST, hak_max(CAP_LEAST, CAP_FIRST_BYTES / stride));
-	} else if (h->mag_bytes + (cap - k->cap) * stride > budget(h)) {
-		return;
-	}
 	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
 	if (!e)
 		return;
@@ -488,16 +484,55 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	uint32_t old_cap = k->cap;
 	k->entries = e;
 	k->cap = (uint16_t)cap;
-	h->mag_bytes += (cap - old_cap) * stride;
+	h->mag_bytes = h->mag_bytes + cap * stride - old_cap * stride;
 	hak_mag_set_top(m, e + n);
-	m->limit = e + cap;
+	hak_mag_set_limit(m, e + cap);
 	if (old)
 		hak_meta_free(old, (old_cap + 1) * sizeof *e);
 }
 
-static bool may_grow(const struct hak_heap_class *k)
+/* The magazine is empty or full: it is made, or doubles, within the budget. */
+static void grow_magazine(struct hak_heap *h, unsigned class)
 {
-	return k->cap < k->most || !k->entries;
+	struct hak_heap_class *k = &h->classes[class];
+	size_t stride = hak_classes[class].stride;
+	if (!k->entries) {
+		k->most = (uint16_t)hak_min(CAP_MOST, hak_max(CAP_LEAST, CAP_BYTES / stride));
+		resize_magazine(h, class, first_cap(class));
+	} else if (k->cap < k->most) {
+		uint32_t cap = (uint32_t)hak_min(k->most, k->cap * 2u + 1);
+		if (h->mag_bytes + (cap - k->cap) * stride <= budget(h))
+			resize_magazine(h, class, cap);
+	}
+}
+
+static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
+
+/* The magazine is full and the budget has shrunk, since the program has freed much: so does
+ * the magazine. Else it would keep slabs from becoming EMPTY. */
+static void shrink_magazine(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	uint32_t cap = (uint32_t)hak_max(first_cap(class), k->cap / 2u), have = hak_heap_cached(h, class);
+	if (cap >= k->cap)
+		return;
+	if (have > cap / 2)
+		drain_locked(h, class, have - cap / 2);
+	resize_magazine(h, class, cap);
+}
+
+/* Empties the magazines of classes that have been quiet, as the reclaimer asked. */
+static void trim_locked(struct hak_heap *h)
+{
+	h->trim = false;
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		struct hak_heap_class *k = &h->classes[c];
+		if (!k->entries)
+			continue;
+		hak_mag_set_limit(&h->mags[c], k->entries + k->cap);
+		if (k->quiet >= h->trim_quiet && hak_heap_cached(h, c))
+			drain_locked(h, c, UINT32_MAX);
+	}
 }
 
 /* Takes up to `want` blocks out of the class's slab s and stores them at --*end. */
@@ -530,8 +565,7 @@ static void *refill_locked(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	h->refills++;
-	if (may_grow(k))
-		grow_magazine(h, class);
+	grow_magazine(h, class);
 	if (!k->entries) /* no memory for an array: one block at a time */
 		return take_one(h, class, NULL);
 	uint32_t want = k->cap / 2u + 1, left = want;
@@ -555,6 +589,8 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
 		*fresh = false;
 	hak_heap_flush(h);
 	hak_lock(&h->lock);
+	if (h->trim)
+		trim_locked(h);
 	if (has_mail(h))
 		collect(h, PARCEL_BATCH);
 	void *p = fresh ? take_one(h, class, fresh) : refill_locked(h, class);
@@ -582,17 +618,20 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	hak_lock(&h->lock);
 	if (has_mail(h))
 		collect(h, PARCEL_BATCH);
-	uint32_t cap = k->cap;
-	if (may_grow(k))
+	if (h->trim)
+		trim_locked(h);
+	else if (h->mag_bytes > budget(h))
+		shrink_magazine(h, class);
+	else
 		grow_magazine(h, class);
 	if (!k->entries) {
 		put_cached(h, class, &p, 1);
 		hak_unlock(&h->lock);
 		return;
 	}
-	if (k->cap == cap)
-		drain_locked(h, class, k->cap / 2 + 1);
 	struct hak_mag *m = &h->mags[class];
+	if (hak_mag_top(m) >= hak_mag_limit(m))
+		drain_locked(h, class, k->cap / 2u + 1);
 	void **top = hak_mag_top(m);
 	top[1] = p;
 	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
@@ -700,10 +739,11 @@ static void release_empty_locked(struct hak_heap *h, uint32_t quiet)
 {
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		struct hak_heap_class *k = &h->classes[c];
-		if (k->slabs && k->quiet < quiet) {
+		uint32_t was = k->quiet;
+		if (was < 255)
 			k->quiet++;
+		if (k->slabs && was < quiet)
 			continue;
-		}
 		for (struct hak_slab *s = k->head, *next; s; s = next) {
 			next = s->next;
 			if (s->nfree == hak_classes[c].capacity)
@@ -725,12 +765,33 @@ void hak_heap_empty(struct hak_heap *h)
 	hak_unlock(&h->lock);
 }
 
+/*
+ * Cached blocks keep their slabs from becoming EMPTY, and only the owner may take them out of
+ * a magazine. So all its magazines are made to look full: its next free takes the slow path,
+ * once, and finds the request. A thread that sleeps keeps what it has cached.
+ */
+static void ask_for_trim(struct hak_heap *h, uint32_t quiet)
+{
+	size_t bytes = 0;
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		if (h->classes[c].quiet > quiet)
+			bytes += (size_t)hak_heap_cached(h, c) * hak_classes[c].stride;
+	if (bytes < TRIM_LEAST)
+		return;
+	h->trim = true;
+	h->trim_quiet = (uint16_t)(quiet + 1);
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		if (h->classes[c].entries)
+			hak_mag_set_limit(&h->mags[c], h->classes[c].entries);
+}
+
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 {
 	if (h->abandoned || !hak_trylock(&h->lock))
 		return;
 	collect(h, UINT32_MAX);
 	release_empty_locked(h, quiet);
+	ask_for_trim(h, quiet);
 	hak_unlock(&h->lock);
 }
 
@@ -743,7 +804,7 @@ static struct hak_heap *heap_new(unsigned node)
 		return NULL;
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		hak_mag_set_top(&h->mags[c], NO_ENTRY);
-		h->mags[c].limit = NO_ENTRY;
+		hak_mag_set_limit(&h->mags[c], NO_ENTRY);
 		h->mags[c].inverse = hak_classes[c].inverse;
 		h->mags[c].mask = hak_classes[c].mask;
 	}

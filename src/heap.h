@@ -31,7 +31,7 @@
  */
 struct hak_mag {
 	void **_Atomic top;	 /* own, relaxed; statistics read it: the last entry */
-	void **limit;		 /* own: at this top the magazine is full */
+	void **_Atomic limit;	 /* at this top the magazine is full; under the lock, relaxed */
 	uint64_t inverse;	 /* immutable: of the class, for the stride check */
 	uint32_t mask;		 /* immutable: slab size - 1 */
 	uint32_t pad_;
@@ -55,7 +55,7 @@ struct hak_heap_class {
 	struct hak_slab *head, *tail; /* slabs with free blocks */
 	void **entries;		      /* the magazine's array; NULL: none yet */
 	uint16_t cap, most;	      /* its entries beyond the NULL one; what it may grow to */
-	uint16_t quiet;		      /* reclaimer's passes since the class was last refilled */
+	uint16_t quiet;		      /* reclaimer's passes since the class was last refilled, to 255 */
 	uint32_t slabs;
 	uint32_t nfree; /* free blocks in those slabs */
 };
@@ -84,11 +84,12 @@ struct hak_heap {
 	struct hak_parcel *spares; /* empty parcels for our own use */
 	uint32_t spare_count;
 	uint32_t node;	/* immutable: its pool */
+	bool trim;	/* the owner is asked to empty magazines that it does not use */
+	uint16_t trim_quiet; /* those of classes that were as quiet as this */
 	bool stale;	/* owner: a refill failed because the thread belongs to another pool */
 	bool parked;	/* under the node's park lock */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
 	size_t mag_bytes;  /* what its magazines may hold */
-	size_t slab_bytes; /* what its slabs hold */
 	size_t out;	   /* bytes of its slabs' blocks that are not free in them */
 	size_t out_known;  /* what the node knows of `out` */
 	struct {
@@ -117,6 +118,15 @@ static inline void **hak_mag_top(const struct hak_mag *m)
 static inline void hak_mag_set_top(struct hak_mag *m, void **top)
 {
 	atomic_store_explicit(&m->top, top, memory_order_relaxed);
+}
+
+static inline void **hak_mag_limit(const struct hak_mag *m)
+{
+	return atomic_load_explicit(&m->limit, memory_order_relaxed);
+}
+static inline void hak_mag_set_limit(struct hak_mag *m, void **limit)
+{
+	atomic_store_explicit(&m->limit, limit, memory_order_relaxed);
 }
 
 static inline uint32_t hak_heap_id(const struct hak_heap *h)
@@ -178,7 +188,8 @@ void hak_heap_flush(struct hak_heap *h);
  * off the park list. */
 void hak_heap_empty(struct hak_heap *h);
 
-/* Reclaimer: releases EMPTY slabs that were not used for `quiet` passes; trylock. */
+/* Reclaimer: releases EMPTY slabs of classes that were not used for `quiet` passes, and has
+ * the owner empty its magazines of such classes when it comes by; trylock. */
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet);
 
 /* Pops a parked heap of the node, or NULL; it belongs to the caller until parked. */
