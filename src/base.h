@@ -49,6 +49,17 @@ _Static_assert(sizeof(void *) == 8, "hakmem needs a 64-bit address space");
 
 #define HAK_CACHELINE 64
 
+#if defined(__SANITIZE_THREAD__)
+#define HAK_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAK_TSAN 1
+#endif
+#endif
+#ifndef HAK_TSAN
+#define HAK_TSAN 0
+#endif
+
 #define hak_likely(x) __builtin_expect(!!(x), 1)
 #define hak_unlikely(x) __builtin_expect(!!(x), 0)
 #define HAK_COLD __attribute__((cold, noinline))

@@ -149,11 +149,11 @@ void *hak_memalign(size_t align, size_t bytes)
 /* Whole huge pages are given back: the kernel clears new ones when they are touched, which
  * costs no more, and what the program never writes stays unbacked. Parts of one would come
  * back as small pages. */
-static void clear(char *p, size_t bytes)
+static HAK_NOINLINE void clear_span(char *p, size_t bytes)
 {
 	char *end = p + bytes;
 	char *from = (char *)hak_align_up((uintptr_t)p, HAK_SUPER), *to = (char *)hak_align_down((uintptr_t)end, HAK_SUPER);
-	if (bytes <= HAK_L25_MAX || from >= to || !hak_option_get(HAK_OPT_thp) ||
+	if (from >= to || !hak_option_get(HAK_OPT_thp) ||
 	    hak_sys.madvise(from, (size_t)(to - from), MADV_DONTNEED)) {
 		memset(p, 0, bytes);
 		return;
@@ -222,8 +222,10 @@ void *hak_calloc(size_t count, size_t bytes)
 	if (__builtin_mul_overflow(count, bytes, &total))
 		return NULL;
 	p = total <= HAK_POOL_MAX ? hak_malloc(total) : alloc_slow(total, HAK_MIN_ALIGN, &zero);
-	if (p && !zero)
-		clear(p, total);
+	if (p && !zero && total > HAK_L25_MAX)
+		clear_span(p, total);
+	else if (p && !zero)
+		memset(p, 0, total);
 	return p;
 }
 

@@ -15,6 +15,7 @@
 #define CAP_LEAST 1u
 #define CAP_FIRST_BYTES ((size_t)128 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES ((size_t)1 << 20) /* and after */
+#define LIVE_TIMES 2u
 #define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
@@ -241,14 +242,30 @@ static uint32_t tag_of_block(const void *p)
 	return 0;
 }
 
-static void unpack(struct hak_heap *h, struct hak_parcel *parcel)
+/* Into the magazine, from where it goes out again without a refill. False: no room there. */
+static bool push_cached(struct hak_heap *h, unsigned class, void *p)
+{
+	struct hak_mag *m = &h->mags[class];
+	void **top = hak_mag_top(m);
+	if (top >= hak_mag_limit(m) || *top == p || !hak_block_on_stride(p, &hak_classes[class]))
+		return false;
+	top[1] = p;
+	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
+	hak_mag_set_top(m, top + 1);
+	return true;
+}
+
+/* own: the caller is h's thread and may use its magazines. */
+static void unpack(struct hak_heap *h, struct hak_parcel *parcel, bool own)
 {
 	uint32_t kept = 0, next = 0;
 	for (uint32_t i = 0; i < parcel->count; i++) {
 		void *p = parcel->block[i];
 		uint32_t tag = tag_of_block(p);
 		if (hak_tag_heap(tag) == hak_heap_id(h)) {
-			put_block(h, hak_tag_code(tag) >> HAK_CODE_SHIFT, p);
+			unsigned class = hak_tag_code(tag) >> HAK_CODE_SHIFT;
+			if (!own || !push_cached(h, class, p))
+				put_block(h, class, p);
 			h->remote_in++;
 		} else if (tag) {
 			next = hak_tag_heap(tag);
@@ -270,7 +287,7 @@ static bool has_mail(struct hak_heap *h)
 
 /* Works off at most `most` parcels; takes the whole inbox for it and keeps the rest. h's
  * lock is held. */
-static void collect(struct hak_heap *h, uint32_t most)
+static void collect(struct hak_heap *h, uint32_t most, bool own)
 {
 	for (; most && has_mail(h); most--) {
 		if (!h->rest) {
@@ -280,7 +297,7 @@ static void collect(struct hak_heap *h, uint32_t most)
 		}
 		struct hak_parcel *p = h->rest;
 		h->rest = p->next;
-		unpack(h, p);
+		unpack(h, p, own);
 	}
 }
 
@@ -288,7 +305,7 @@ static void try_collect(struct hak_heap *o)
 {
 	if (o->abandoned || !hak_trylock(&o->lock))
 		return;
-	collect(o, UINT32_MAX);
+	collect(o, UINT32_MAX, false);
 	hak_unlock(&o->lock);
 }
 
@@ -373,7 +390,7 @@ static bool adopt(struct hak_heap *h, unsigned class)
 	if (hak_trylock(&from->lock)) {
 		/* what its thread had cached is free memory too, but only its slabs know */
 		struct hak_heap_class *fk = &from->classes[class];
-		collect(from, PARCEL_BATCH);
+		collect(from, PARCEL_BATCH, false);
 		if (hak_heap_cached(from, class))
 			drain_locked(from, class, UINT32_MAX);
 		for (struct hak_slab *s = fk->head, *next; s; s = next) {
@@ -414,7 +431,7 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 		return k->head;
 	}
 	while (h->rest) {
-		collect(h, PARCEL_BATCH);
+		collect(h, PARCEL_BATCH, false); /* a refill is under way */
 		if (k->head) {
 			h->stages[HAK_STAGE_OWN]++;
 			return k->head;
@@ -453,14 +470,23 @@ uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 }
 
 /* What the heap's magazines may hold: its share of a budget for the whole process, which
- * shrinks with the number of heaps, or as much as the program has of it. */
+ * shrinks with the number of heaps, or twice what the program has of it: what swings lies
+ * there half of the time. */
 static size_t budget(const struct hak_heap *h)
 {
 	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
 	own = hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
-	/* what is out, less what is cached or may come to be */
-	size_t live = h->out > h->mag_bytes ? h->out - h->mag_bytes : 0;
-	return hak_max(own, live);
+	return hak_max(own, (h->out - h->cached) * LIVE_TIMES);
+}
+
+/* After a slow path of the class. What the fast path does until the next one is not known,
+ * which is right to within a magazine. */
+static void note_cached(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	uint32_t n = hak_heap_cached(h, class);
+	h->cached += (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
+	k->noted = (uint16_t)n;
 }
 
 static uint32_t first_cap(unsigned class)
@@ -580,6 +606,7 @@ static void *refill_locked(struct hak_heap *h, unsigned class)
 	/* the first block goes out, so the top is one below it */
 	void **top = k->entries + (want - left) - 1;
 	hak_mag_set_top(&h->mags[class], top);
+	note_cached(h, class);
 	return top[1];
 }
 
@@ -592,8 +619,12 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
 	if (h->trim)
 		trim_locked(h);
 	if (has_mail(h))
-		collect(h, PARCEL_BATCH);
-	void *p = fresh ? take_one(h, class, fresh) : refill_locked(h, class);
+		collect(h, PARCEL_BATCH, true);
+	void **top = hak_mag_top(&h->mags[class]), *p = *top;
+	if (p) /* it came by mail */
+		hak_mag_set_top(&h->mags[class], top - 1);
+	else
+		p = fresh ? take_one(h, class, fresh) : refill_locked(h, class);
 	hak_unlock(&h->lock);
 	return p;
 }
@@ -609,6 +640,7 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 	put_cached(h, class, k->entries + 1, n);
 	memmove(k->entries + 1, k->entries + 1 + n, (have - n) * sizeof(void *));
 	hak_mag_set_top(m, k->entries + (have - n));
+	note_cached(h, class);
 }
 
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
@@ -617,7 +649,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	hak_heap_flush(h);
 	hak_lock(&h->lock);
 	if (has_mail(h))
-		collect(h, PARCEL_BATCH);
+		collect(h, PARCEL_BATCH, true);
 	if (h->trim)
 		trim_locked(h);
 	else if (h->mag_bytes > budget(h))
@@ -680,7 +712,7 @@ static void flush_locked(struct hak_heap *h)
 		if (!parcel->count)
 			parcel_free(h, parcel);
 		else if (o == h) /* adopted by us since */
-			unpack(h, parcel);
+			unpack(h, parcel, false);
 		else if (push(o, parcel, bytes) > INBOX_MOST)
 			try_collect(o);
 	}
@@ -756,11 +788,11 @@ void hak_heap_empty(struct hak_heap *h)
 {
 	hak_lock(&h->lock);
 	flush_locked(h);
-	collect(h, UINT32_MAX);
+	collect(h, UINT32_MAX, false);
 	for (unsigned c = 0; c < HAK_CLASSES; c++)
 		if (hak_heap_cached(h, c))
 			drain_locked(h, c, UINT32_MAX);
-	collect(h, UINT32_MAX);
+	collect(h, UINT32_MAX, false);
 	release_empty_locked(h, 0);
 	hak_unlock(&h->lock);
 }
@@ -789,7 +821,7 @@ void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 {
 	if (h->abandoned || !hak_trylock(&h->lock))
 		return;
-	collect(h, UINT32_MAX);
+	collect(h, UINT32_MAX, false);
 	release_empty_locked(h, quiet);
 	ask_for_trim(h, quiet);
 	hak_unlock(&h->lock);

@@ -21,7 +21,7 @@
 #include "slab.h"
 
 #define HAK_REMOTE_BLOCKS 62u /* what a parcel holds */
-#define HAK_REMOTE_BYTES ((size_t)64 << 10)
+#define HAK_REMOTE_BYTES ((size_t)256 << 10)
 #define HAK_NEAR 4u
 
 /*
@@ -31,7 +31,7 @@
  */
 struct hak_mag {
 	void **_Atomic top;	 /* own, relaxed; statistics read it: the last entry */
-	void **_Atomic limit;	 /* at this top the magazine is full; under the lock, relaxed */
+	void **limit;		 /* at this top the magazine is full; written under the lock */
 	uint64_t inverse;	 /* immutable: of the class, for the stride check */
 	uint32_t mask;		 /* immutable: slab size - 1 */
 	uint32_t pad_;
@@ -56,6 +56,7 @@ struct hak_heap_class {
 	void **entries;		      /* the magazine's array; NULL: none yet */
 	uint16_t cap, most;	      /* its entries beyond the NULL one; what it may grow to */
 	uint16_t quiet;		      /* reclaimer's passes since the class was last refilled, to 255 */
+	uint16_t noted;		      /* entries in use after its last slow path */
 	uint32_t slabs;
 	uint32_t nfree; /* free blocks in those slabs */
 };
@@ -90,6 +91,7 @@ struct hak_heap {
 	bool parked;	/* under the node's park lock */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
 	size_t mag_bytes;  /* what its magazines may hold */
+	size_t cached;	   /* what its magazines hold, as noted by class */
 	size_t out;	   /* bytes of its slabs' blocks that are not free in them */
 	size_t out_known;  /* what the node knows of `out` */
 	struct {
@@ -120,13 +122,19 @@ static inline void hak_mag_set_top(struct hak_mag *m, void **top)
 	atomic_store_explicit(&m->top, top, memory_order_relaxed);
 }
 
+/* The reclaimer may lower it meanwhile; which of the two the owner sees does not matter. A
+ * plain load, since compilers do not fold an atomic one into the comparison. */
 static inline void **hak_mag_limit(const struct hak_mag *m)
 {
-	return atomic_load_explicit(&m->limit, memory_order_relaxed);
+#if HAK_TSAN
+	return __atomic_load_n(&m->limit, __ATOMIC_RELAXED);
+#else
+	return m->limit;
+#endif
 }
 static inline void hak_mag_set_limit(struct hak_mag *m, void **limit)
 {
-	atomic_store_explicit(&m->limit, limit, memory_order_relaxed);
+	__atomic_store_n(&m->limit, limit, __ATOMIC_RELAXED);
 }
 
 static inline uint32_t hak_heap_id(const struct hak_heap *h)
