@@ -797,6 +797,17 @@ void hak_heap_empty(struct hak_heap *h)
 	hak_unlock(&h->lock);
 }
 
+void hak_heap_return_cached(struct hak_heap *h)
+{
+	/* a signal handler that ends the process may have come in the middle of a slow path */
+	if (!hak_trylock(&h->lock))
+		return;
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		if (hak_heap_cached(h, c))
+			drain_locked(h, c, UINT32_MAX);
+	hak_unlock(&h->lock);
+}
+
 /*
  * Cached blocks keep their slabs from becoming EMPTY, and only the owner may take them out of
  * a magazine. So all its magazines are made to look full: its next free takes the slow path,

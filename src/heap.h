@@ -196,6 +196,10 @@ void hak_heap_flush(struct hak_heap *h);
  * off the park list. */
 void hak_heap_empty(struct hak_heap *h);
 
+/* Own: at the program's end the magazines go home, so that a block that was freed twice and
+ * never came by a slab is reported after all. */
+void hak_heap_return_cached(struct hak_heap *h);
+
 /* Reclaimer: releases EMPTY slabs of classes that were not used for `quiet` passes, and has
  * the owner empty its magazines of such classes when it comes by; trylock. */
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet);

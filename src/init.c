@@ -209,4 +209,5 @@ __attribute__((constructor)) static void library_start(int argc, char **argv, ch
 __attribute__((destructor)) static void library_end(void)
 {
 	hak_record_exit();
+	hak_heap_return_cached(hak_heap_self);
 }

@@ -287,6 +287,14 @@ static void twice_reaches_slab_l25(void) { twice_after_others(L25, 30); }
 static void twice_reaches_slab_run(void) { twice_after_others(RUN, 3); }
 static void twice_reaches_slab_huge(void) { twice_after_others(HUGE_RUN, 3); }
 
+static void twice_found_at_exit(void)
+{
+	void *p = get(SMALL), *q = get(SMALL);
+	free(p);
+	free(q);
+	free_bad(p);
+}
+
 static void twice_reaches_slab_at_idle(void)
 {
 	void *keep = get(SMALL), *p = get(SMALL), *q = get(SMALL);
@@ -460,6 +468,7 @@ static const struct crime {
 	CRIME(twice_reaches_slab_run, TWICE),
 	CRIME(twice_reaches_slab_huge, TWICE),
 	CRIME(twice_reaches_slab_at_idle, TWICE),
+	CRIME(twice_found_at_exit, TWICE),
 #define CRIMES(way)                                                                                \
 	CRIME(way##_small, TWICE), CRIME(way##_pool, TWICE), CRIME(way##_l25, TWICE),              \
 	CRIME(way##_run, TWICE), CRIME(way##_huge, TWICE), CRIME(way##_own, NOWHERE)
