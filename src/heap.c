@@ -13,9 +13,8 @@
 #define CAP_FIRST 7u		     /* an array of 64 bytes */
 #define CAP_MOST 127u		     /* more does not pay: a refill's or drain's fixed cost is 4 instructions a block */
 #define CAP_LEAST 1u
-#define CAP_FIRST_BYTES ((size_t)128 << 10) /* what a magazine may hold before it has grown */
+#define CAP_FIRST_BYTES ((size_t)32 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES ((size_t)1 << 20) /* and after */
-#define LIVE_TIMES 2u
 #define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
@@ -469,14 +468,28 @@ uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 	return (uint32_t)(hak_mag_top(&h->mags[class]) - h->classes[class].entries);
 }
 
-/* What the heap's magazines may hold: its share of a budget for the whole process, which
- * shrinks with the number of heaps, or twice what the program has of it: what swings lies
- * there half of the time. */
-static size_t budget(const struct hak_heap *h)
+/* A heap's share of what all magazines may hold, which shrinks with the number of heaps. */
+static size_t share(void)
 {
 	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
-	own = hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
-	return hak_max(own, (h->out - h->cached) * LIVE_TIMES);
+	return hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
+}
+
+/* What the heap's magazines may hold: its share, or as much as the program has of it. */
+static size_t budget(const struct hak_heap *h)
+{
+	return hak_max(share(), h->out - h->cached);
+}
+
+/* Does the full magazine hold too much? The program has freed much of the heap, or of the
+ * class: then a few cached blocks in many slabs keep all of those from becoming EMPTY. */
+static bool too_large(const struct hak_heap *h, unsigned class)
+{
+	const struct hak_heap_class *k = &h->classes[class];
+	if (h->mag_bytes <= share())
+		return false;
+	uint64_t live = (uint64_t)k->slabs * hak_classes[class].capacity - k->nfree - hak_heap_cached(h, class);
+	return live < k->cap || h->mag_bytes > h->out - h->cached;
 }
 
 /* After a slow path of the class. What the fast path does until the next one is not known,
@@ -534,8 +547,6 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 
 static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
 
-/* The magazine is full and the budget has shrunk, since the program has freed much: so does
- * the magazine. Else it would keep slabs from becoming EMPTY. */
 static void shrink_magazine(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
@@ -652,7 +663,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 		collect(h, PARCEL_BATCH, true);
 	if (h->trim)
 		trim_locked(h);
-	else if (h->mag_bytes > budget(h))
+	else if (too_large(h, class))
 		shrink_magazine(h, class);
 	else
 		grow_magazine(h, class);
