@@ -612,7 +612,7 @@ static const struct situation {
 	{ "local", run_local, true, "threads that free their own", 0 },
 	{ "consumer", run_consumer, true, "fresh blocks after freeing another node's", 0 },
 	{ "moved", run_moved, true, "after sched_setaffinity to another node", 0 },
-	{ "sudden", run_sudden, true, "the same, with nothing freed since", 90.0 },
+	{ "sudden", run_sudden, true, "the same, with nothing freed since", 80.0 },
 	{ "turnover", run_turnover, true, "threads come and go on alternating nodes", 0 },
 	{ "stream", run_stream, true, "blocks handed from node to node", 0 },
 	{ "touch", run_touch, false, "parallel first touch of a big block, twice", 0 },

@@ -457,10 +457,8 @@ machine 1node-madvise madvise 4:2048
 machine 2nodes-madvise madvise 2:768 2:768
 machine 2nodes+memory-always always 2:768 2:768 0:768
 machine 4nodes-always always 1:768 1:768 1:768 1:768
-machine 4nodes-madvise madvise 1:768 1:768 1:768 1:768
 machine 8nodes-always always 1:448 1:448 1:448 1:448 1:448 1:448 1:448 1:448
 machine small-always always 1:768 1:192 1:256 0:512
-machine small-madvise madvise 1:768 1:192 1:256 0:512
 machine cpus-only-always always 1:768 1:768 1:768 1:0
 
 # share JOB SITUATION: the three figures, or nothing if it was not measured.
