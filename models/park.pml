@@ -59,7 +59,7 @@ bit judged;
 #define acquire(l)	atomic { !(l) -> l = 1 }
 #define drop(l)		l = 0
 
-inline list_push(h)
+inline list_push(h)	/* [K1] push (under the list's lock) */
 {
 #ifdef LOCKFREE_LIST
 	do
@@ -91,7 +91,7 @@ inline list_push(h)
 }
 
 /* h: a heap that is now the caller's alone, or NIL */
-inline list_pop(h)
+inline list_pop(h)	/* [K2] pop (under the list's lock) */
 {
 #ifdef LOCKFREE_LIST
 	do
@@ -186,7 +186,7 @@ inline flush(h)
 {
 	do
 	:: buf[h] ->
-		d_step {	/* into a parcel; the buffer is as it was */
+		d_step {	/* [K4] into a parcel; the buffer is as it was */
 			b = 0;
 			do
 			:: !(buf[h] & BIT(b)) -> b++
@@ -272,7 +272,7 @@ inline adopt()
 #ifdef MUT_POP_IS_LOCK		/* takes "popped" for "locked" */
 		ok = 1;
 #else
-		d_step { ok = !lock[p]; lock[p] = 1 };
+		d_step { ok = !lock[p]; lock[p] = 1 };	/* [K3] trylock of a parked heap */
 #endif
 #endif
 		if

@@ -146,6 +146,29 @@ paired()
 	fi
 }
 
+# steps WHERE: the models' steps, as "[P3]" there and as "HAK_STEP(P3)" in the code
+steps()
+{
+	grep -rhoE --include='*.pml' --include='*.[ch]' '(\[|HAK_STEP\()[A-Z][0-9]+[])]' "$1" | grep -oE '[A-Z][0-9]+' | sort -u
+}
+
+# tied: each step of a model is marked in the code, and the reverse
+tied()
+{
+	wanted "steps" || return 0
+	local odd
+	# step.h names one to explain
+	odd=$(comm -3 <(steps "$here") <(steps "$here/../src") | tr -d '\t' | tr '\n' ' ')
+	if [ -z "$odd" ] && [ -n "$(steps "$here")" ]; then
+		passed=$((passed + 1))
+		printf 'ok    steps     %s\n' "$(steps "$here" | wc -l) steps of the models are marked in src/"
+	else
+		failed=$((failed + 1))
+		printf 'FAIL  steps     not on both sides: %s\n' "${odd:-all}"
+	fi
+}
+
+tied
 paired 'release and acquire in src/' "$here/../src"
 paired 'the same in models/README.md' "$here/README.md"
 paired 'the same in remote.pml' "$here/remote.pml"

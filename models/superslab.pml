@@ -58,14 +58,14 @@ inline take(ts, tm, tz)
 /* v: what was loaded; ok: granted; got: the EMPTY and UNUSED bits that were taken */
 inline claim(cs, cm)
 {
-	v = w[cs];			/* [P1] load (relaxed) */
+	v = w[cs];			/* [S1] load (relaxed) */
 	if
 	:: ((E(v) | U(v)) & (cm)) == (cm) ->
 		got = v & ((cm) | ((cm) << G));
 #ifdef MUT_CLAIM_STORE		/* a store of the new word in place of the CAS */
 		d_step { ok = 1; w[cs] = v & ~got; take(cs, cm, U(got)) }
 #else
-		d_step {		/* [P2] CAS (acquire) */
+		d_step {		/* [S2] CAS (acquire) */
 			ok = (w[cs] == v);
 			if
 			:: ok -> w[cs] = v & ~got; take(cs, cm, U(got))
@@ -84,7 +84,7 @@ inline give(gs, gb, gm)
 	v = w[gs];
 	d_step { held[gs] = held[gs] & ~(gm); w[gs] = v | (gb); v = 0 }
 #else
-	d_step {			/* [P3] fetch_or (release) */
+	d_step {			/* [S3] fetch_or (release) */
 		assert((held[gs] & (gm)) == (gm));
 		assert((w[gs] & ((gm) | ((gm) << G))) == 0);
 		held[gs] = held[gs] & ~(gm);
@@ -196,13 +196,13 @@ proctype reclaimer() provided (HERE)
 		:: s = 1
 		fi;
 		acquire(rlock);
-		v = w[s];		/* [P4] load (relaxed) */
+		v = w[s];		/* [S4] load (relaxed) */
 		if
 		:: (E(v) | U(v)) == FULL && E(v) ->
 #ifdef MUT_PURGE_PEEK		/* looks, but does not take it out */
 			ok = 1;
 #else
-			d_step {	/* [P5] CAS -> 0 (acquire) */
+			d_step {	/* [S5] CAS -> 0 (acquire) */
 				ok = (w[s] == v);
 				if
 				:: ok ->
@@ -234,7 +234,7 @@ proctype reclaimer() provided (HERE)
 			:: d_step { kern[s] = 0; failed = 1 }
 			fi;
 			acquire(rlock);
-			d_step {	/* [P6] fetch_or (release) */
+			d_step {	/* [S6] fetch_or (release) */
 #ifndef MUT_PURGE_PEEK
 				assert((w[s] & (FULL | (FULL << G))) == 0);
 #endif

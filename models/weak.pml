@@ -48,10 +48,10 @@
 #define P11 ACQ			/* pool word CAS */
 #endif
 #ifndef P12
-#define P12 REL			/* table of heaps: store */
+#define P12 REL			/* [P12] table of heaps: store */
 #endif
 #ifndef P13
-#define P13 ACQ			/* table of heaps: load */
+#define P13 ACQ			/* [P13] table of heaps: load */
 #endif
 #ifndef LOCK
 #define LOCK (REL | ACQ)	/* a heap's lock */

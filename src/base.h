@@ -22,6 +22,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef HAK_PERTURB
+#define HAK_PERTURB 0
+#endif
 #ifndef HAK_DEBUG
 #define HAK_DEBUG 0
 #endif

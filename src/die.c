@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "counters.h"
 #include "options.h"
@@ -42,16 +41,24 @@ void hak_text_hex(struct hak_text *t, uint64_t v)
 	text_base(t, v, 16);
 }
 
-void hak_text_write(const struct hak_text *t, int fd)
+bool hak_text_write(const struct hak_text *t, int fd)
 {
 	for (size_t done = 0; done < t->len;) {
 		ssize_t n = hak_sys_write(fd, t->buf + done, t->len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return;
+			return false;
 		done += (size_t)n;
 	}
+	return true;
+}
+
+static void say(const struct hak_text *t)
+{
+	int fd = hak_sys_stderr();
+	hak_text_write(t, fd);
+	hak_sys_stderr_done(fd);
 }
 
 _Noreturn void hak_die(const char *what, const void *where)
@@ -63,16 +70,29 @@ _Noreturn void hak_die(const char *what, const void *where)
 	hak_text_str(&t, ": ");
 	hak_text_hex(&t, (uintptr_t)where);
 	hak_text_str(&t, "\n");
-	hak_text_write(&t, STDERR_FILENO);
+	say(&t);
 	abort();
 }
 
 void hak_fault(const char *fault, const void *pointer, size_t block_bytes, uint32_t heap)
 {
+	hak_fault_in("free", fault, pointer, block_bytes, heap);
+}
+
+void hak_fault_in(const char *function, const char *fault, const void *pointer, size_t block_bytes, uint32_t heap)
+{
+	hak_fault_line(function, fault, pointer, block_bytes, heap);
+	hak_fault_end();
+}
+
+void hak_fault_line(const char *function, const char *fault, const void *pointer, size_t block_bytes, uint32_t heap)
+{
 	char line[LINE];
 	struct hak_text t = { line, 0, sizeof line };
 	HAK_PROBE(fault, pointer, block_bytes);
-	hak_text_str(&t, "hakmem: free(): ");
+	hak_text_str(&t, "hakmem: ");
+	hak_text_str(&t, function);
+	hak_text_str(&t, "(): ");
 	hak_text_str(&t, fault);
 	hak_text_str(&t, ": pointer ");
 	hak_text_hex(&t, (uintptr_t)pointer);
@@ -85,7 +105,11 @@ void hak_fault(const char *fault, const void *pointer, size_t block_bytes, uint3
 		hak_text_u64(&t, heap);
 	}
 	hak_text_str(&t, "\n");
-	hak_text_write(&t, STDERR_FILENO);
+	say(&t);
+}
+
+void hak_fault_end(void)
+{
 	if (hak_option_get(HAK_OPT_abort))
 		abort();
 	hak_count(faults, 1);
@@ -103,5 +127,5 @@ void hak_warn(const char *what, const char *detail)
 	}
 	t.cap++;
 	hak_text_str(&t, "\n");
-	hak_text_write(&t, STDERR_FILENO);
+	say(&t);
 }

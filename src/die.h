@@ -17,6 +17,13 @@ _Noreturn HAK_COLD void hak_die(const char *what, const void *where);
  * block_bytes and heap are 0 where unknown.
  */
 HAK_COLD void hak_fault(const char *fault, const void *pointer, size_t block_bytes, uint32_t heap);
+/* The same, found by another function than free. */
+HAK_COLD void hak_fault_in(const char *function, const char *fault, const void *pointer, size_t block_bytes,
+			   uint32_t heap);
+/* Its two halves, for who has more to say than the line. */
+HAK_COLD void hak_fault_line(const char *function, const char *fault, const void *pointer, size_t block_bytes,
+			     uint32_t heap);
+HAK_COLD void hak_fault_end(void);
 
 /* "hakmem: WHAT" (and ": DETAIL" unless NULL): a warning. */
 HAK_COLD void hak_warn(const char *what, const char *detail);
@@ -29,7 +36,7 @@ struct hak_text {
 void hak_text_str(struct hak_text *t, const char *s);
 void hak_text_u64(struct hak_text *t, uint64_t v);
 void hak_text_hex(struct hak_text *t, uint64_t v);
-/* Writes all of it; gives up on an error. */
-void hak_text_write(const struct hak_text *t, int fd);
+/* Writes all of it; false: it gave up on an error. */
+bool hak_text_write(const struct hak_text *t, int fd);
 
 #endif

@@ -20,16 +20,13 @@ static inline void *hak_malloc_fast(size_t bytes)
 	struct hak_heap *h = hak_heap_self;
 	if (hak_unlikely(bytes > HAK_SLAB_MAX))
 		return NULL;
-	struct hak_mag *m = (struct hak_mag *)((char *)h + hak_size_code[(bytes + 15) / 16]);
-	void **top = hak_mag_top(m);
-	void *p = *top;
-	if (hak_likely(p != NULL))
-		hak_mag_set_top(m, top - 1);
-	return p;
+	/* relaxed: whatever class it names, the blocks in its magazine hold as much */
+	uint32_t code = atomic_load_explicit(&hak_size_code[(bytes + 15) / 16], memory_order_relaxed);
+	return hak_mag_pop((struct hak_mag *)((char *)h + code));
 }
 
 void *hak_malloc_slow(size_t bytes);
-void hak_free_other(void *p);
+void hak_free_other(void *p, uint32_t code);
 void hak_free_far(void *p);
 void hak_free_full(void *p, struct hak_mag *m);
 void hak_free_misaligned(void *p, struct hak_mag *m);
@@ -46,7 +43,7 @@ static inline void hak_free_fast(void *p)
 	/* relaxed: who has the block got it after its tag was set */
 	uint32_t code = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed) ^ h->tag;
 	if (hak_unlikely(code >= HAK_CODE(HAK_CLASSES))) {
-		hak_free_other(p);
+		hak_free_other(p, code);
 		return;
 	}
 	struct hak_mag *m = (struct hak_mag *)((char *)h + code);
@@ -63,9 +60,7 @@ static inline void hak_free_fast(void *p)
 		hak_free_full(p, m);
 		return;
 	}
-	top[1] = p;
-	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
-	hak_mag_set_top(m, top + 1);
+	hak_mag_push(m, top, p);
 }
 
 #endif

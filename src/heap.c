@@ -4,15 +4,25 @@
 
 #include <string.h>
 
+#include "ace/ace.h"
 #include "die.h"
+#include "failure.h"
+#include "fresh.h"
+#include "hardened.h"
+#include "holes.h"
 #include "meta.h"
 #include "options.h"
 #include "probe.h"
+#include "step.h"
 #include "sys/sys.h"
+#include "touched.h"
 
 #define CAP_FIRST 7u		     /* an array of 64 bytes */
 #define CAP_MOST 127u		     /* more does not pay: a refill's or drain's fixed cost is 4 instructions a block */
-#define CAP_LEAST 1u
+/* ... but where it is cheap: tiny blocks that are built and dropped in bulk need not be put into
+ * their slabs and taken out again */
+#define CAP_MOST_TINY 511u
+#define CAP_TINY_BYTES ((size_t)32 << 10)
 #define CAP_FIRST_BYTES ((size_t)32 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES ((size_t)1 << 20) /* and after */
 #define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
@@ -25,10 +35,19 @@
 #define BUDGET_ALL ((size_t)32 << 20) /* all heaps' magazines together, as long as ... */
 #define BUDGET_LEAST ((size_t)128 << 10) /* ... each may have this */
 #define CHUNKS ((HAK_HEAP_MAX + HAK_CHUNK_HEAPS) / HAK_CHUNK_HEAPS)
-/* A heap's first slab of a class lies on small pages until the heap has this much out: a
- * thread with a few blocks of many sizes, asleep, must not hold huge pages. */
-#define OUT_BEFORE_HUGE ((size_t)2 << 20)
+/* A heap with less live lies on small pages: the processor's second TLB covers it then (1,536
+ * pages are 6 MiB), and many threads with a few blocks of many sizes each must not hold a
+ * huge page for every few. */
+#define LIVE_BEFORE_HUGE ((size_t)4 << 20)
 #define OWN_BEFORE_ASKING 16u /* refills from own slabs until the thread's policy is asked for */
+/* A hardened heap keeps EMPTY slabs of a class as long as it has no more than this free: blocks
+ * return at random, and each slab that is made costs system calls for its guard page. */
+#define HARD_KEEPS ((size_t)2 << 20)
+#define KEEP_GRANULES 8u /* what one EMPTY slab of a class that stays may be, and ... */
+#define KEEP_SHARE 8u	 /* ... of what the program has of the heap, if that is more */
+#define SIGHT 2u /* times its size: the classes that might have lent a block */
+#define LEFT_SHARE 16u /* of a class that is replaced: the part of its blocks that may be free and not lent */
+#define QUIET_MOST 255u /* passes; those of a closed class */
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
 
 static void *const no_entry[1] = { NULL };
@@ -49,6 +68,7 @@ struct hak_heap *hak_heap_by_id(uint32_t id)
 {
 	if (id == 0 || id > HAK_HEAP_MAX)
 		return NULL;
+	HAK_STEP(P13);
 	/* acquire HEAP: its fields */
 	struct hak_heap *_Atomic *c = atomic_load_explicit(&hak_heap_chunks[id / HAK_CHUNK_HEAPS], memory_order_acquire);
 	return c ? atomic_load_explicit(&c[id % HAK_CHUNK_HEAPS], memory_order_acquire) : NULL; /* acquire HEAP */
@@ -93,15 +113,59 @@ static void list_remove(struct hak_heap_class *k, struct hak_slab *s)
 	s->next = s->prev = NULL;
 }
 
-/* ---- slabs ---------------------------------------------------------------------- */
+/* ---- what a heap holds ---------------------------------------------------------- */
 
-/* Tells the node how much the heap has out, which decides about huge pages. */
-static void note_out(struct hak_heap *h)
+uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 {
-	/* relaxed: a threshold */
-	atomic_fetch_add_explicit(&hak_nodes[h->node].out_bytes, h->out - h->out_known, memory_order_relaxed);
-	h->out_known = h->out;
+	if (h->hard) {
+		const struct hak_bag *b = hak_bag_got(h->hard, class);
+		return b ? hak_bag_count(b) : 0;
+	}
+	if (!h->classes[class].entries)
+		return 0;
+	return (uint32_t)(hak_mag_top(&h->mags[class]) - h->classes[class].entries);
 }
+
+/* After a slow path of the class. What the fast path does until the next one is not known,
+ * which is right to within a magazine. */
+static void note_cached(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	uint32_t n = hak_heap_cached(h, class);
+	h->cached += (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
+	k->noted = (uint16_t)n;
+}
+
+/* What the program has, and what is on its way home. Blocks that were noted as cached may have
+ * been handed out, freed elsewhere and put back since. */
+static size_t live_bytes(const struct hak_heap *h)
+{
+	return h->out > h->cached ? h->out - h->cached : 0;
+}
+
+/* Tells the node how much that is, which decides about huge pages. */
+static void note_live(struct hak_heap *h)
+{
+	size_t live = live_bytes(h);
+	/* relaxed: a threshold */
+	atomic_fetch_add_explicit(&hak_nodes[h->node].out_bytes, live - h->live_known, memory_order_relaxed);
+	h->live_known = live;
+}
+
+/* A heap's share of what all magazines may hold, which shrinks with the number of heaps. */
+static size_t share(void)
+{
+	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
+	return hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
+}
+
+/* What the heap's magazines may hold: its share, and half as much as the program has of it. */
+static size_t budget(const struct hak_heap *h)
+{
+	return share() + live_bytes(h) / 2;
+}
+
+/* ---- slabs ---------------------------------------------------------------------- */
 
 /* Gives an EMPTY slab back to its node. */
 static void release_slab(struct hak_heap *h, struct hak_slab *s)
@@ -114,66 +178,78 @@ static void release_slab(struct hak_heap *h, struct hak_slab *s)
 	k->slabs--;
 	k->nfree -= c->capacity;
 	h->slabs_released++;
-	note_out(h);
+	note_live(h);
 	hak_slab_fini(a, s);
 	hak_pool_release(a, granule, c->granules);
 }
 
-/* After blocks came back. One EMPTY slab a class stays: an allocation right after the
- * last free must not make a slab again. */
+/* Is one EMPTY slab of the class to stay? An allocation right after the last free must not make
+ * a slab again. But large slabs of many classes are a lot for a heap with little in it. */
+static bool keeps_one(const struct hak_heap *h, const struct hak_class *c)
+{
+	return c->granules <= KEEP_GRANULES || c->granules * HAK_GRANULE <= live_bytes(h) / KEEP_SHARE;
+}
+
+/* The policy may have more EMPTY slabs stay. */
+static unsigned slabs_kept(const struct hak_heap *h, unsigned class)
+{
+	return keeps_one(h, &hak_classes[class]) + hak_policy()->keep[h->node][class];
+}
+
+/* After blocks came back. */
 static void slab_got_free(struct hak_heap *h, struct hak_slab *s)
 {
 	struct hak_heap_class *k = &h->classes[s->class];
 	if (!s->available)
 		list_append(k, s);
-	if (s->nfree == hak_slab_class(s)->capacity && k->head != k->tail)
+	const struct hak_class *c = hak_slab_class(s);
+	if (s->nfree >= s->loose_at && !h->hard)
+		hak_holes_mark(s);
+	unsigned keep = slabs_kept(h, s->class);
+	if (s->nfree == c->capacity && (!keep || k->nfree > c->capacity * keep) &&
+	    (!h->hard || (size_t)k->nfree * c->stride > HARD_KEEPS)) {
 		release_slab(h, s);
-}
-
-/* p's granule has h's tag of the class, and h's lock is held. */
-static void put_block(struct hak_heap *h, unsigned class, void *p)
-{
-	const struct hak_class *c = &hak_classes[class];
-	struct hak_slab *s = slab_of(p, c);
-	uint32_t i = hak_block_index(p, c);
-	/* the offset was checked when the block was freed, but the slab may have become
-	 * another class's since if it was freed twice */
-	if (i >= c->capacity || !hak_block_on_stride(p, c)) {
-		hak_fault("not the start of a block", p, c->stride, hak_heap_id(h));
-	} else if (!hak_slab_put(s, i)) {
-		hak_fault("double free", p, c->stride, hak_heap_id(h));
-	} else {
-		h->classes[class].nfree++;
-		h->out -= c->stride;
-		slab_got_free(h, s);
+		k->capped += k->capped < UINT8_MAX;
 	}
 }
 
+/* The first block's granule has h's tag of the class, and h's lock is held. Puts back those leading
+ * ones of n that are of its slab, and returns how many they are. */
+static uint32_t put_run(struct hak_heap *h, unsigned class, void *const *blocks, uint32_t n)
+{
+	const struct hak_class *c = &hak_classes[class];
+	struct hak_slab *s = slab_of(blocks[0], c);
+	uint32_t before = s->nfree, run = hak_slab_put_run(s, blocks, n, hak_heap_id(h)), put = s->nfree - before;
+	h->classes[class].nfree += put;
+	h->out -= (size_t)put * c->stride;
+	if (put)
+		slab_got_free(h, s);
+	return run;
+}
+
+static void put_block(struct hak_heap *h, unsigned class, void *p)
+{
+	put_run(h, class, &p, 1);
+}
+
 /*
- * Puts blocks of the class back that were pushed on a magazine of h, so each was on its
- * stride. Neighbours in a magazine are often of one slab: what is the same for all of them
- * is done once.
+ * Puts blocks back that were in a magazine of h: pushed on the class's, so each was on its stride,
+ * or lent by another class and not yet handed out. Neighbours in a magazine are often of one slab:
+ * what is the same for all of them is done once.
  */
 static void put_cached(struct hak_heap *h, unsigned class, void *const *blocks, uint32_t n)
 {
-	const struct hak_class *c = &hak_classes[class];
-	uint32_t tag = hak_tag(hak_heap_id(h), HAK_CODE(class));
 	for (uint32_t i = 0; i < n;) {
-		uintptr_t base = (uintptr_t)blocks[i] & ~(uintptr_t)c->mask;
 		/* a block that is there twice may have outlived its slab.
 		 * relaxed: ours to read, we hold the lock */
-		if (atomic_load_explicit(hak_tag_of((void *)base), memory_order_relaxed) != tag) {
-			hak_fault("double free", blocks[i++], c->stride, hak_heap_id(h));
+		uint32_t tag = atomic_load_explicit(hak_tag_of(blocks[i]), memory_order_relaxed);
+		unsigned owner = hak_tag_code(tag) >> HAK_CODE_SHIFT;
+		if (hak_tag_heap(tag) != hak_heap_id(h) || owner >= HAK_CLASSES ||
+		    (owner != class && hak_classes[owner].stride < hak_classes[class].stride)) {
+			hak_fault("double free", blocks[i++], hak_classes[class].stride, hak_heap_id(h));
 			continue;
 		}
-		struct hak_slab *s = slab_of((void *)base, c);
-		uint32_t before = s->nfree;
-		i += hak_slab_put_run(s, blocks + i, n - i, hak_heap_id(h));
-		uint32_t put = s->nfree - before;
-		h->classes[class].nfree += put;
-		h->out -= (size_t)put * c->stride;
-		if (put)
-			slab_got_free(h, s);
+		i += put_run(h, owner, blocks + i, n - i);
 	}
 }
 
@@ -219,9 +295,11 @@ static void parcel_free(struct hak_heap *h, struct hak_parcel *p)
 /* Returns the inbox's weight. */
 static uint64_t push(struct hak_heap *to, struct hak_parcel *p, size_t bytes)
 {
+	HAK_STEP(P2);
 	struct hak_parcel *top = atomic_load_explicit(&to->inbox, memory_order_relaxed);
 	do {
 		p->next = top;
+		HAK_STEP(P3);
 		/* release PARCEL: its contents, and the senders' last use of the blocks */
 	} while (!atomic_compare_exchange_weak_explicit(&to->inbox, &top, p, memory_order_release,
 							memory_order_relaxed));
@@ -241,34 +319,48 @@ static uint32_t tag_of_block(const void *p)
 	return 0;
 }
 
-/* Into the magazine, from where it goes out again without a refill. False: no room there. */
-static bool push_cached(struct hak_heap *h, unsigned class, void *p)
+/* Do two blocks have one tag? */
+static bool are_neighbours(const void *p, const void *q)
 {
+	return ((uintptr_t)p ^ (uintptr_t)q) < HAK_GRANULE;
+}
+
+/* Into the magazine, from where they go out again without a refill: those leading ones of n that are in the
+ * first one's granule, and for which there is room. The next one's goes to its slab. */
+static uint32_t push_cached(struct hak_heap *h, unsigned class, void **blocks, uint32_t n)
+{
+	if (h->hard) {
+		struct hak_bag *b = hak_bag_of(h, class);
+		return b && hak_bag_put(b, blocks);
+	}
 	struct hak_mag *m = &h->mags[class];
-	void **top = hak_mag_top(m);
-	if (top >= hak_mag_limit(m) || *top == p || !hak_block_on_stride(p, &hak_classes[class]))
-		return false;
-	top[1] = p;
-	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
-	hak_mag_set_top(m, top + 1);
-	return true;
+	uint32_t i = 0;
+	for (; i < n && are_neighbours(blocks[i], blocks[0]); i++) {
+		void **top = hak_mag_top(m);
+		if (top >= hak_mag_limit(m) || *top == blocks[i] || !hak_block_on_stride(blocks[i], &hak_classes[class]))
+			break;
+		hak_mag_push(m, top, blocks[i]);
+	}
+	return i;
 }
 
 /* own: the caller is h's thread and may use its magazines. */
 static void unpack(struct hak_heap *h, struct hak_parcel *parcel, bool own)
 {
 	uint32_t kept = 0, next = 0;
-	for (uint32_t i = 0; i < parcel->count; i++) {
-		void *p = parcel->block[i];
-		uint32_t tag = tag_of_block(p);
+	for (uint32_t i = 0, n = 1; i < parcel->count; i += n, n = 1) {
+		void **at = &parcel->block[i];
+		HAK_STEP(P6);
+		uint32_t tag = tag_of_block(*at);
 		if (hak_tag_heap(tag) == hak_heap_id(h)) {
 			unsigned class = hak_tag_code(tag) >> HAK_CODE_SHIFT;
-			if (!own || !push_cached(h, class, p))
-				put_block(h, class, p);
-			h->remote_in++;
+			n = own ? push_cached(h, class, at, parcel->count - i) : 0;
+			if (!n)
+				n = put_run(h, class, at, parcel->count - i);
+			h->remote_in += n;
 		} else if (tag) {
 			next = hak_tag_heap(tag);
-			parcel->block[kept++] = p;
+			parcel->block[kept++] = *at;
 		}
 	}
 	parcel->count = kept;
@@ -290,11 +382,13 @@ static void collect(struct hak_heap *h, uint32_t most, bool own)
 {
 	for (; most && has_mail(h); most--) {
 		if (!h->rest) {
+			HAK_STEP(P4);
 			/* acquire PARCEL: what its senders wrote */
 			h->rest = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
 			atomic_store_explicit(&h->inbox_weight, 0, memory_order_relaxed);
 		}
 		struct hak_parcel *p = h->rest;
+		HAK_STEP(P5);
 		h->rest = p->next;
 		unpack(h, p, own);
 	}
@@ -308,42 +402,74 @@ static void try_collect(struct hak_heap *o)
 	hak_unlock(&o->lock);
 }
 
-static void near_note(struct hak_heap *h, const struct hak_run *run)
-{
-	uint32_t super = run->granule / HAK_SUPER_GRANULES;
-	if (run->arena->node != h->node)
-		return; /* another node helped out once: it is not asked first next time */
-	for (uint32_t i = 0; i < HAK_NEAR; i++)
-		if (h->near[i].arena == run->arena && h->near[i].super == super)
-			return;
-	h->near[h->near_at].arena = run->arena;
-	h->near[h->near_at].super = super;
-	h->near_at = (h->near_at + 1) % HAK_NEAR;
-}
-
 static bool claim(struct hak_heap *h, uint32_t count, bool aligned, bool huge, struct hak_run *run)
 {
-	bool ok = false;
-	for (uint32_t i = 0; i < HAK_NEAR && !ok; i++)
-		ok = h->near[i].arena && hak_pool_claim_near(h->near[i].arena, h->near[i].super, count, aligned, run);
-	ok = ok || hak_pool_claim(h->node, count, aligned, huge, run);
-	if (ok)
-		near_note(h, run);
-	return ok;
+	if (h->near_arena && hak_pool_claim_near(h->near_arena, h->near_super, count, aligned, run))
+		return true;
+	if (!hak_pool_claim(h->node, count, aligned, huge, run))
+		return false;
+	if (run->arena->node == h->node) { /* if another node helped out, it is not asked first next time */
+		h->near_arena = run->arena;
+		h->near_super = run->granule / HAK_SUPER_GRANULES;
+	}
+	return true;
+}
+
+/* Is the next slab to lie on huge pages? What was noted of a class may be old. Where that can matter all
+ * are counted, which is most of what a slab costs in instructions. */
+static bool wants_huge(struct hak_heap *h)
+{
+	if (live_bytes(h) < LIVE_BEFORE_HUGE || !hak_node_wants_huge(h->node))
+		return false;
+	if (!h->hard && h->out >= h->room + LIVE_BEFORE_HUGE)
+		return true;
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		note_cached(h, c);
+	return live_bytes(h) >= LIVE_BEFORE_HUGE;
+}
+
+/* Granules for a slab of the class, or a run (HAK_CLASSES); huge: on huge pages if they pay. */
+static bool claim_for(struct hak_heap *h, unsigned class, uint32_t count, bool huge, struct hak_run *run)
+{
+	bool pays = huge && hak_touched(class);
+	if (!claim(h, count, class < HAK_CLASSES, pays, run))
+		return false;
+	if (huge && !pays && run->zero)
+		hak_touched_ask(h->node, class, count);
+	return true;
 }
 
 bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run)
 {
 	hak_lock(&h->lock);
-	bool ok = claim(h, count, false, hak_node_wants_huge(h->node), run);
+	bool ok = claim_for(h, HAK_CLASSES, count, hak_node_wants_huge(h->node), run);
 	hak_unlock(&h->lock);
 	return ok;
 }
 
 static bool claim_slab(struct hak_heap *h, unsigned class, struct hak_run *run)
 {
-	bool huge = (h->classes[class].slabs || h->out >= OUT_BEFORE_HUGE) && hak_node_wants_huge(h->node);
-	return claim(h, hak_classes[class].granules, true, huge, run);
+	if (!claim_for(h, class, hak_classes[class].granules, wants_huge(h), run))
+		return false;
+	hak_fresh_run(class, run, hak_classes[class].granules);
+	return true;
+}
+
+static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
+static void look_at_next(struct hak_heap *h);
+
+/* Before new memory is asked for: if the magazines hold more than they may, half of what
+ * some hold goes home, class by class in turn. Those the program uses are refilled; those it
+ * does not give back slabs that a few cached blocks kept. */
+static void uncache(struct hak_heap *h)
+{
+	size_t most = budget(h);
+	for (unsigned i = 0; i < HAK_CLASSES && h->cached > most; i++) {
+		unsigned class = h->uncache_at = (h->uncache_at + 1) % HAK_CLASSES;
+		uint32_t n = hak_heap_cached(h, class);
+		if (n)
+			drain_locked(h, class, (n + 1) / 2);
+	}
 }
 
 /*
@@ -364,21 +490,31 @@ static void rescue(struct hak_heap *h)
 	}
 }
 
+/* A slab with room changes its owner. Both heaps' locks are held. */
+static void move_slab(struct hak_heap *from, struct hak_heap *h, struct hak_slab *s)
+{
+	const struct hak_class *c = hak_slab_class(s);
+	struct hak_heap_class *fk = &from->classes[s->class], *k = &h->classes[s->class];
+	size_t out = (size_t)(c->capacity - s->nfree) * c->stride;
+	uint32_t tag = hak_tag(hak_heap_id(h), HAK_CODE(s->class));
+	list_remove(fk, s);
+	fk->slabs--;
+	fk->nfree -= s->nfree;
+	from->out -= out;
+	HAK_STEP(P10);
+	hak_tags_set(hak_arena_of(s->base), hak_granule_of(s->base), c->granules, tag, tag);
+	k->slabs++;
+	k->nfree += s->nfree;
+	h->out += out;
+	h->adopted++;
+	list_append(k, s);
+}
+
 /*
  * Takes the PARTIAL slabs of the class from one parked heap (stage 0.7). Both heaps'
  * locks are held; the parked one by trylock, after it was popped off its list, so that
  * no one else can wait for ours with it.
  */
-static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
-
-static void move_out(struct hak_heap *from, struct hak_heap *h, const struct hak_slab *s)
-{
-	const struct hak_class *c = hak_slab_class(s);
-	size_t out = (size_t)(c->capacity - s->nfree) * c->stride;
-	from->out -= out;
-	h->out += out;
-}
-
 static bool adopt(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
@@ -386,25 +522,20 @@ static bool adopt(struct hak_heap *h, unsigned class)
 	bool any = false;
 	if (!from)
 		return false;
+	HAK_STEP(K3);
 	if (hak_trylock(&from->lock)) {
 		/* what its thread had cached is free memory too, but only its slabs know */
 		struct hak_heap_class *fk = &from->classes[class];
 		collect(from, PARCEL_BATCH, false);
 		if (hak_heap_cached(from, class))
 			drain_locked(from, class, UINT32_MAX);
+		/* what it lent to dynamic classes */
+		for (unsigned c = HAK_STATIC_CLASSES; c < HAK_CLASSES; c++)
+			if (hak_heap_cached(from, c))
+				drain_locked(from, c, UINT32_MAX);
 		for (struct hak_slab *s = fk->head, *next; s; s = next) {
 			next = s->next;
-			uint32_t tag = hak_tag(hak_heap_id(h), HAK_CODE(class));
-			list_remove(fk, s);
-			fk->slabs--;
-			fk->nfree -= s->nfree;
-			move_out(from, h, s);
-			hak_tags_set(hak_arena_of(s->base), hak_granule_of(s->base), hak_slab_class(s)->granules,
-				     tag, tag);
-			k->slabs++;
-			k->nfree += s->nfree;
-			h->adopted++;
-			list_append(k, s);
+			move_slab(from, h, s);
 			any = true;
 		}
 		hak_unlock(&from->lock);
@@ -413,8 +544,101 @@ static bool adopt(struct hak_heap *h, unsigned class)
 	return any && k->head;
 }
 
-/* A slab of the class with free blocks, through the stages; NULL: no memory. */
-static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
+_Atomic uint32_t hak_stock_taken[HAK_CLASSES];
+
+/* Takes a slab of the class out of the node's stock; by trylock, since h's lock is held. */
+static bool take_stock(struct hak_heap *h, unsigned class)
+{
+	/* acquire STOCK: its fields */
+	struct hak_heap *from = atomic_load_explicit(&hak_nodes[h->node].stock, memory_order_acquire);
+	if (!from || from->abandoned || !hak_trylock(&from->lock))
+		return false;
+	struct hak_slab *s = from->classes[class].head;
+	if (s) {
+		move_slab(from, h, s);
+		atomic_fetch_add_explicit(&hak_stock_taken[class], 1, memory_order_relaxed); /* a figure */
+	}
+	hak_unlock(&from->lock);
+	return s != NULL;
+}
+
+/*
+ * To a dynamic class the static one of its sizes, which it is to replace, lends all it has before a
+ * slab is made: else the working set would lie twice in memory until it is replaced. Only if the
+ * new slabs fit where old ones were, some of those are left to become EMPTY.
+ */
+static struct hak_slab *replaced(struct hak_heap *h, unsigned class)
+{
+	unsigned home = hak_route_home(class);
+	struct hak_heap_class *k = &h->classes[home];
+	uint32_t slabs = hak_classes[class].granules <= hak_classes[home].granules ? k->slabs : 0;
+	return k->nfree > slabs * hak_classes[home].capacity / LEFT_SHARE ? k->tail : NULL;
+}
+
+/*
+ * A slab whose blocks are larger than the class's, to lend one before a slab is made: W_MAX bounds
+ * how much larger. The one that got room last lends first, so that others become EMPTY.
+ */
+static struct hak_slab *lender(struct hak_heap *h, unsigned class)
+{
+	if (class >= HAK_STATIC_CLASSES)
+		return replaced(h, class);
+	size_t most = (size_t)hak_classes[class].stride * hak_policy()->wmax[hak_route_tier(class)] / 100;
+	for (unsigned c = class + 1; c < HAK_STATIC_CLASSES && hak_classes[c].stride <= most; c++)
+		if (h->classes[c].tail)
+			return h->classes[c].tail;
+	return NULL;
+}
+
+/* Makes a slab of granules that were claimed for it. NULL: no memory for its bitmaps, or
+ * a guard page that cannot be removed. */
+static struct hak_slab *add_slab(struct hak_heap *h, unsigned class, const struct hak_run *run)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_slab *s = &run->arena->slabs[run->granule];
+	if ((h->hard && !hak_hardened_claimed(run->arena, run->granule, hak_classes[class].granules,
+					      hak_hardened_slab_guarded(run->arena, run->granule))) ||
+	    !hak_slab_init(run->arena, run->granule, class, hak_heap_id(h), run->zero)) {
+		hak_pool_release(run->arena, run->granule, hak_classes[class].granules);
+		return NULL;
+	}
+	k->slabs++;
+	k->nfree += hak_classes[class].capacity;
+	if (h->hard)
+		hak_hardened_slab_made(s);
+	list_append(k, s);
+	return s;
+}
+
+bool hak_heap_stock_up(struct hak_heap *stock, unsigned class, const struct hak_run *run)
+{
+	hak_lock(&stock->lock);
+	bool ok = add_slab(stock, class, run) != NULL;
+	hak_unlock(&stock->lock);
+	return ok;
+}
+
+/* A slab is to be made, though there was memory that might have served: says so. */
+static void note_failures(struct hak_heap *h, unsigned class, bool lend)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	uint32_t stride = hak_classes[class].stride;
+	if (k->capped) {
+		k->capped--;
+		hak_failure(HAK_FAILURE_CAP, stride, slabs_kept(h, class));
+	}
+	if (!lend || h->hard || class >= HAK_STATIC_CLASSES || !hak_policy()->wmax[hak_route_tier(class)])
+		return;
+	for (unsigned c = class + 1; c < HAK_STATIC_CLASSES && hak_classes[c].stride <= SIGHT * stride; c++)
+		if (h->classes[c].tail) {
+			hak_failure(HAK_FAILURE_THRESHOLD, stride, (uint64_t)hak_classes[c].stride * 100 / stride);
+			return;
+		}
+}
+
+/* A slab of the class with free blocks, through the stages; or, with `lend`, one of a larger class.
+ * NULL: no memory. */
+static struct hak_slab *find_slab(struct hak_heap *h, unsigned class, bool lend)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_run run;
@@ -436,75 +660,74 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class)
 			return k->head;
 		}
 	}
+	if (take_stock(h, class)) {
+		h->slab_requests++;
+		h->stages[HAK_STAGE_ADOPTED]++;
+		return k->head;
+	}
+	struct hak_slab *s = lend && !h->hard ? lender(h, class) : NULL;
+	if (s) {
+		h->lent++;
+		hak_ace_lent(class);
+		return s;
+	}
 	h->slab_requests++;
 	/* relaxed: a hint */
 	if (__atomic_load_n(&hak_nodes[h->node].parked, __ATOMIC_RELAXED) && adopt(h, class)) {
 		h->stages[HAK_STAGE_ADOPTED]++;
 		return k->head;
 	}
+	note_failures(h, class, lend);
+	uncache(h);
 	rescue(h);
 	if (!claim_slab(h, class, &run))
 		return NULL;
-	if (!hak_slab_init(run.arena, run.granule, class, hak_heap_id(h), run.zero)) {
-		hak_pool_release(run.arena, run.granule, hak_classes[class].granules);
-		return NULL;
+	s = add_slab(h, class, &run);
+	if (s) {
+		h->stages[run.stage]++;
+		hak_ace_made(h, class, run.stage);
+		HAK_PROBE(slab_new, hak_classes[class].stride, run.stage);
+		note_live(h);
 	}
-	h->stages[run.stage]++;
-	HAK_PROBE(slab_new, hak_classes[class].stride, run.stage);
-	struct hak_slab *s = &run.arena->slabs[run.granule];
-	k->slabs++;
-	k->nfree += hak_classes[class].capacity;
-	note_out(h);
-	list_append(k, s);
 	return s;
 }
 
 /* ---- magazines ------------------------------------------------------------------ */
 
-uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
+static void shape_magazine(struct hak_heap *h, unsigned class)
 {
-	if (!h->classes[class].entries)
-		return 0;
-	return (uint32_t)(hak_mag_top(&h->mags[class]) - h->classes[class].entries);
+	h->mags[class].inverse = hak_classes[class].inverse;
+	h->mags[class].mask = hak_classes[class].mask;
+	h->mags[class].stride = hak_classes[class].stride;
 }
 
-/* A heap's share of what all magazines may hold, which shrinks with the number of heaps. */
-static size_t share(void)
-{
-	size_t own = (size_t)hak_option_get(HAK_OPT_magazine_kib) << 10;
-	return hak_min(own, hak_max(BUDGET_LEAST, BUDGET_ALL / (hak_heap_count() + 1)));
-}
-
-/* What the heap's magazines may hold: its share, or as much as the program has of it. */
-static size_t budget(const struct hak_heap *h)
-{
-	return hak_max(share(), h->out - h->cached);
-}
 
 /* Does the full magazine hold too much? The program has freed much of the heap, or of the
  * class: then a few cached blocks in many slabs keep all of those from becoming EMPTY. */
 static bool too_large(const struct hak_heap *h, unsigned class)
 {
 	const struct hak_heap_class *k = &h->classes[class];
-	if (h->mag_bytes <= share())
+	if (h->cached <= share())
 		return false;
 	uint64_t live = (uint64_t)k->slabs * hak_classes[class].capacity - k->nfree - hak_heap_cached(h, class);
-	return live < k->cap || h->mag_bytes > h->out - h->cached;
-}
-
-/* After a slow path of the class. What the fast path does until the next one is not known,
- * which is right to within a magazine. */
-static void note_cached(struct hak_heap *h, unsigned class)
-{
-	struct hak_heap_class *k = &h->classes[class];
-	uint32_t n = hak_heap_cached(h, class);
-	h->cached += (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
-	k->noted = (uint16_t)n;
+	return live < k->cap / 4u || h->cached > budget(h);
 }
 
 static uint32_t first_cap(unsigned class)
 {
-	return (uint32_t)hak_min(CAP_FIRST, hak_max(CAP_LEAST, CAP_FIRST_BYTES / hak_classes[class].stride));
+	return (uint32_t)hak_min(CAP_FIRST, CAP_FIRST_BYTES / hak_classes[class].stride);
+}
+
+/* The magazine is empty, and is to have no array. */
+static void drop_magazine(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	hak_mag_set_limit(&h->mags[class], NO_ENTRY);
+	hak_mag_set_top(&h->mags[class], NO_ENTRY);
+	hak_meta_free(k->entries, (k->cap + 1) * sizeof *k->entries);
+	h->room -= (size_t)k->cap * h->mags[class].stride;
+	k->entries = NULL;
+	k->cap = 0;
 }
 
 /* Gives the magazine an array of `cap` entries; it holds no more than those, and keeps them. */
@@ -512,7 +735,6 @@ static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_mag *m = &h->mags[class];
-	size_t stride = hak_classes[class].stride;
 	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
 	if (!e)
 		return;
@@ -521,9 +743,9 @@ static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 		memcpy(e + 1, k->entries + 1, n * sizeof *e);
 	void **old = k->entries;
 	uint32_t old_cap = k->cap;
+	h->room += ((size_t)cap - old_cap) * m->stride;
 	k->entries = e;
 	k->cap = (uint16_t)cap;
-	h->mag_bytes = h->mag_bytes + cap * stride - old_cap * stride;
 	hak_mag_set_top(m, e + n);
 	hak_mag_set_limit(m, e + cap);
 	if (old)
@@ -535,17 +757,15 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	size_t stride = hak_classes[class].stride;
+	uint32_t first = k->entries ? 0 : first_cap(class);
 	if (!k->entries) {
-		k->most = (uint16_t)hak_min(CAP_MOST, hak_max(CAP_LEAST, CAP_BYTES / stride));
-		resize_magazine(h, class, first_cap(class));
-	} else if (k->cap < k->most) {
-		uint32_t cap = (uint32_t)hak_min(k->most, k->cap * 2u + 1);
-		if (h->mag_bytes + (cap - k->cap) * stride <= budget(h))
-			resize_magazine(h, class, cap);
+		size_t most = hak_max(CAP_MOST, hak_min(CAP_MOST_TINY, CAP_TINY_BYTES / stride));
+		k->most = (uint16_t)hak_min(most, CAP_BYTES / stride);
 	}
+	uint32_t cap = first ? first : (uint32_t)hak_min(k->most, k->cap * 2u + 1);
+	if (cap > k->cap && (first || h->cached + (cap - k->cap) * stride <= budget(h)))
+		resize_magazine(h, class, cap);
 }
-
-static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n);
 
 static void shrink_magazine(struct hak_heap *h, unsigned class)
 {
@@ -555,7 +775,10 @@ static void shrink_magazine(struct hak_heap *h, unsigned class)
 		return;
 	if (have > cap / 2)
 		drain_locked(h, class, have - cap / 2);
-	resize_magazine(h, class, cap);
+	if (cap)
+		resize_magazine(h, class, cap);
+	else
+		drop_magazine(h, class);
 }
 
 /* Empties the magazines of classes that have been quiet, as the reclaimer asked. */
@@ -576,18 +799,43 @@ static void trim_locked(struct hak_heap *h)
 static uint32_t take(struct hak_heap *h, struct hak_slab *s, uint32_t want, void ***end)
 {
 	struct hak_heap_class *k = &h->classes[s->class];
-	uint32_t n = hak_slab_take(s, want, end);
+	if (hak_unlikely(s->hollow))
+		hak_holes_taken(s);
+	uint32_t n = h->hard ? hak_hardened_slab_take(h, s, want, end) : hak_slab_take(s, want, end);
 	k->nfree -= n;
 	k->quiet = 0;
+	s->calm = false;
+	s->loose_at = hak_loose_at(hak_slab_class(s)->capacity, s->nfree);
 	h->out += (size_t)n * hak_classes[s->class].stride;
-	if (!s->nfree)
+	if (s->nfree == s->set_aside)
 		list_remove(k, s);
 	return n;
 }
 
-static void *take_one(struct hak_heap *h, unsigned class, bool *fresh)
+/*
+ * A request of a dynamic class. As long as the heap has slabs of it the class is what it was; else
+ * it may have become another one, and the heap's magazine, which is empty then, with it. Under the
+ * heap's lock a class that is open stays what it is. False: it is closed.
+ */
+static bool enter_dyn(struct hak_heap *h, unsigned class)
 {
-	struct hak_slab *s = find_slab(h, class);
+	struct hak_heap_class *k = &h->classes[class];
+	struct hak_mag *m = &h->mags[class];
+	if (k->slabs)
+		return true;
+	if (!hak_route_is_open(class))
+		return false;
+	if (m->stride != hak_classes[class].stride && k->entries) {
+		h->cached -= (size_t)k->noted * m->stride;
+		k->noted = 0;
+		drop_magazine(h, class);
+	}
+	shape_magazine(h, class);
+	return true;
+}
+
+static void *take_one(struct hak_heap *h, struct hak_slab *s, bool *fresh)
+{
 	void *p, **end = &p + 1;
 	if (!s)
 		return NULL;
@@ -598,30 +846,70 @@ static void *take_one(struct hak_heap *h, unsigned class, bool *fresh)
 	return p;
 }
 
-static void *refill_locked(struct hak_heap *h, unsigned class)
+/* Takes up to `want` blocks and stores them from `first` on: those of one slab whatever it costs,
+ * more only if they are at hand. Returns how many. */
+static uint32_t take_many(struct hak_heap *h, struct hak_slab *s, unsigned class, uint32_t want, void **first)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	uint32_t left = want;
+	void **end = first + want;
+	bool lent = s && s->class != class;
+	for (; s; s = !left ? NULL : lent ? replaced(h, class) : k->head)
+		left -= take(h, h->hard ? hak_hardened_slab_any(h, s) : s, left, &end);
+	if (left)
+		memmove(first, first + left, (want - left) * sizeof *first);
+	return want - left;
+}
+
+static void *refill_hard_locked(struct hak_heap *h, unsigned class)
+{
+	struct hak_bag *b = hak_bag_of(h, class);
+	h->refills++;
+	if (!b)
+		return take_one(h, find_slab(h, class, false), NULL);
+	if (!hak_bag_ready(b)) /* none came by mail */
+		hak_bag_set_ready(b, take_many(h, find_slab(h, class, false), class, (b->most + 1) / 2, b->ready_at));
+	return hak_bag_ready(b) ? hak_bag_pick(h, b) : NULL;
+}
+
+/* Moves blocks out of another class's magazine, the last used on top. */
+static uint32_t lend_cached(struct hak_heap *h, unsigned from, uint32_t want, void **first)
+{
+	uint32_t n = (uint32_t)hak_min(want, hak_heap_cached(h, from));
+	for (uint32_t i = n; i-- > 0;)
+		first[i] = hak_mag_pop(&h->mags[from]);
+	if (n)
+		note_cached(h, from);
+	h->lent += n != 0;
+	return n;
+}
+
+static void *refill_locked(struct hak_heap *h, unsigned class, bool lend)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	h->refills++;
+	look_at_next(h);
 	grow_magazine(h, class);
 	if (!k->entries) /* no memory for an array: one block at a time */
-		return take_one(h, class, NULL);
-	uint32_t want = k->cap / 2u + 1, left = want;
-	void **first = k->entries + 1, **end = first + want;
-	/* the first slab whatever it costs, more only if they are at hand */
-	for (struct hak_slab *s = find_slab(h, class); s; s = left ? k->head : NULL)
-		left -= take(h, s, left, &end);
-	if (left == want)
+		return take_one(h, find_slab(h, class, lend), NULL);
+	uint32_t want = k->cap / 2u + 1, n = 0;
+	if (class >= HAK_STATIC_CLASSES && !k->head)
+		n = lend_cached(h, hak_route_home(class), want, k->entries + 1);
+	struct hak_slab *s = n ? NULL : find_slab(h, class, lend);
+	if (s && s->class != class && class < HAK_STATIC_CLASSES)
+		return take_one(h, s, NULL);
+	if (s)
+		n = take_many(h, s, class, want, k->entries + 1);
+	if (!n)
 		return NULL;
-	if (left)
-		memmove(first, first + left, (want - left) * sizeof *first);
 	/* the first block goes out, so the top is one below it */
-	void **top = k->entries + (want - left) - 1;
+	void **top = k->entries + n - 1;
 	hak_mag_set_top(&h->mags[class], top);
 	note_cached(h, class);
 	return top[1];
 }
 
-void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
+void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh)
 {
 	if (fresh)
 		*fresh = false;
@@ -631,18 +919,53 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh)
 		trim_locked(h);
 	if (has_mail(h))
 		collect(h, PARCEL_BATCH, true);
-	void **top = hak_mag_top(&h->mags[class]), *p = *top;
-	if (p) /* it came by mail */
-		hak_mag_set_top(&h->mags[class], top - 1);
-	else
-		p = fresh ? take_one(h, class, fresh) : refill_locked(h, class);
+	void *p = hak_mag_pop(&h->mags[class]);
+	/* unless one came by mail */
+	if (!p && (class < HAK_STATIC_CLASSES || enter_dyn(h, class)))
+		p = h->hard ? refill_hard_locked(h, class) :
+		    fresh   ? take_one(h, find_slab(h, class, lend), fresh) : refill_locked(h, class, lend);
 	hak_unlock(&h->lock);
 	return p;
 }
 
-/* Returns the magazine's oldest n entries to their slabs. */
+static void drain_hard_locked(struct hak_heap *h, unsigned class)
+{
+	struct hak_bag *b = hak_bag_got(h->hard, class);
+	uint32_t n = hak_bag_ready(b);
+	hak_bag_set_ready(b, 0);
+	put_cached(h, class, b->ready_at, n);
+	for (void **at = b->waiting_at, **end = at + b->last_wait + 1; at < end; at++)
+		if (*at) {
+			put_cached(h, class, at, 1);
+			*at = NULL;
+		}
+	hak_bag_set_waiting(b, 0);
+}
+
+void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p)
+{
+	struct hak_bag *b = hak_bag_got(h->hard, class);
+	hak_heap_flush(h);
+	hak_lock(&h->lock);
+	put_cached(h, class, &p, 1);
+	if (b) {
+		uint32_t n = hak_bag_ready(b) / 2, rest = hak_bag_ready(b) - n;
+		hak_bag_set_ready(b, rest);
+		h->drains++;
+		put_cached(h, class, b->ready_at + rest, n);
+	}
+	if (has_mail(h))
+		collect(h, PARCEL_BATCH, true);
+	hak_unlock(&h->lock);
+}
+
+/* Returns the magazine's oldest n entries to their slabs; all of a hardened heap's. */
 static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
+	if (h->hard) {
+		drain_hard_locked(h, class);
+		return;
+	}
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_mag *m = &h->mags[class];
 	uint32_t have = hak_heap_cached(h, class);
@@ -652,6 +975,17 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 	memmove(k->entries + 1, k->entries + 1 + n, (have - n) * sizeof(void *));
 	hak_mag_set_top(m, k->entries + (have - n));
 	note_cached(h, class);
+}
+
+/* The fast path fills magazines to their limits without a note. So each slow path looks at one
+ * more class, in turn; if the heap is over its budget then, half of what that one holds goes home. */
+static void look_at_next(struct hak_heap *h)
+{
+	unsigned class = h->uncache_at = (h->uncache_at + 1) % HAK_CLASSES;
+	note_cached(h, class);
+	uint32_t n = h->classes[class].noted;
+	if (n && h->cached > budget(h))
+		drain_locked(h, class, (n + 1) / 2);
 }
 
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
@@ -667,6 +1001,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 		shrink_magazine(h, class);
 	else
 		grow_magazine(h, class);
+	look_at_next(h);
 	if (!k->entries) {
 		put_cached(h, class, &p, 1);
 		hak_unlock(&h->lock);
@@ -675,10 +1010,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	struct hak_mag *m = &h->mags[class];
 	if (hak_mag_top(m) >= hak_mag_limit(m))
 		drain_locked(h, class, k->cap / 2u + 1);
-	void **top = hak_mag_top(m);
-	top[1] = p;
-	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
-	hak_mag_set_top(m, top + 1);
+	hak_mag_push(m, hak_mag_top(m), p);
 	hak_unlock(&h->lock);
 }
 
@@ -699,13 +1031,18 @@ static void flush_locked(struct hak_heap *h)
 	h->remote_flushes++;
 	while (n) {
 		struct hak_parcel *parcel = parcel_new(h);
-		uint32_t to = 0, left = 0;
+		uint32_t to = 0, left = 0, tag = 0;
 		size_t bytes = 0;
+		const void *before = NULL;
 		if (!parcel)
 			break;
 		for (uint32_t i = 0; i < n; i++) {
 			void *p = h->remote[i];
-			uint32_t tag = tag_of_block(p);
+			if (!tag || !are_neighbours(p, before)) {
+				HAK_STEP(P1);
+				tag = tag_of_block(p);
+			}
+			before = p;
 			if (!tag)
 				continue;
 			if (!to)
@@ -720,9 +1057,13 @@ static void flush_locked(struct hak_heap *h)
 		n = left;
 		h->remote_out += parcel->count;
 		struct hak_heap *o = hak_heap_by_id(to);
-		if (!parcel->count)
+		HAK_STEP(K4);
+		if (!parcel->count) {
 			parcel_free(h, parcel);
-		else if (o == h) /* adopted by us since */
+			continue;
+		}
+		hak_node_count_frees(h->node, o->node, parcel->count);
+		if (o == h) /* adopted by us since */
 			unpack(h, parcel, false);
 		else if (push(o, parcel, bytes) > INBOX_MOST)
 			try_collect(o);
@@ -740,25 +1081,66 @@ void hak_heap_flush(struct hak_heap *h)
 	hak_unlock(&h->lock);
 }
 
-/* Puts a block home under its owner's lock. No lock is held. */
-static void deliver(void *p)
+/* Locks the heap that owns a block that is out. No lock is held. NULL: it cannot go home. */
+static struct hak_heap *lock_owner(const void *p)
 {
 	for (;;) {
+		HAK_STEP(P7);
 		uint32_t tag = tag_of_block(p);
 		struct hak_heap *o = hak_heap_by_id(hak_tag_heap(tag));
 		if (!o || o->abandoned) /* reported, or cut off by a raw fork: a leak there */
-			return;
+			return NULL;
 		hak_lock(&o->lock);
+		HAK_STEP(P8);
 		/* relaxed: it stays under the lock if it names o */
-		bool mine = hak_tag_heap(atomic_load_explicit(hak_tag_of(p), memory_order_relaxed)) == hak_tag_heap(tag);
-		if (mine) {
-			put_block(o, hak_tag_code(tag) >> HAK_CODE_SHIFT, p);
-			o->remote_in++;
-		}
+		if (atomic_load_explicit(hak_tag_of(p), memory_order_relaxed) == tag)
+			return o;
 		hak_unlock(&o->lock);
-		if (mine)
-			return;
 	}
+}
+
+/* Puts a block home under its owner's lock. No lock is held. */
+static void deliver(void *p)
+{
+	struct hak_heap *o = lock_owner(p);
+	if (!o)
+		return;
+	/* relaxed: ours to read */
+	put_block(o, hak_tag_code(atomic_load_explicit(hak_tag_of(p), memory_order_relaxed)) >> HAK_CODE_SHIFT, p);
+	o->remote_in++;
+	unsigned node = o->node;
+	hak_unlock(&o->lock);
+	hak_node_count_frees(hak_node_local(), node, 1);
+}
+
+void hak_heap_take_hole(struct hak_heap *h, struct hak_slab *s, struct hak_hole hole)
+{
+	struct hak_heap_class *k = &h->classes[s->class];
+	hak_slab_take_hole(s, hole);
+	k->nfree -= hole.count;
+	h->out += (size_t)hole.count * hak_classes[s->class].stride;
+	if (s->nfree == s->set_aside)
+		list_remove(k, s);
+}
+
+void hak_heap_put_hole(struct hak_slab *s, struct hak_hole hole)
+{
+	struct hak_heap *o = lock_owner(s->base);
+	if (!o)
+		return;
+	const struct hak_class *c = hak_slab_class(s);
+	uint32_t put = 0;
+	for (uint32_t i = hole.first; i < hole.first + hole.count; i++) {
+		if (hak_slab_put(s, i))
+			put++;
+		else /* by the program, while it was ours */
+			hak_fault("double free", s->base + (size_t)i * c->stride, c->stride, hak_heap_id(o));
+	}
+	o->classes[s->class].nfree += put;
+	o->out -= (size_t)put * c->stride;
+	if (put)
+		slab_got_free(o, s);
+	hak_unlock(&o->lock);
 }
 
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p)
@@ -768,31 +1150,40 @@ void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p)
 		deliver(p);
 		return;
 	}
-	h->remote[h->remote_count] = p;
-	atomic_signal_fence(memory_order_release); /* as for magazines */
-	h->remote_count++;
-	h->remote_bytes += hak_classes[class].stride;
+	hak_heap_remote_push(h, p, hak_classes[class].stride);
 	if (h->remote_count == HAK_REMOTE_BLOCKS || h->remote_bytes >= HAK_REMOTE_BYTES)
 		hak_heap_flush(h);
 }
 
 /* ---- emptying -------------------------------------------------------------------- */
 
+static void release_empty_of(struct hak_heap *h, unsigned class)
+{
+	for (struct hak_slab *s = h->classes[class].head, *next; s; s = next) {
+		next = s->next;
+		if (s->nfree == hak_classes[class].capacity)
+			release_slab(h, s);
+	}
+}
+
 static void release_empty_locked(struct hak_heap *h, uint32_t quiet)
 {
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		struct hak_heap_class *k = &h->classes[c];
 		uint32_t was = k->quiet;
-		if (was < 255)
+		if (was < QUIET_MOST)
 			k->quiet++;
 		if (k->slabs && was < quiet)
 			continue;
-		for (struct hak_slab *s = k->head, *next; s; s = next) {
-			next = s->next;
-			if (s->nfree == hak_classes[c].capacity)
-				release_slab(h, s);
-		}
+		release_empty_of(h, c);
 	}
+}
+
+static void drain_all(struct hak_heap *h)
+{
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		if (hak_heap_cached(h, c))
+			drain_locked(h, c, UINT32_MAX);
 }
 
 void hak_heap_empty(struct hak_heap *h)
@@ -800,9 +1191,7 @@ void hak_heap_empty(struct hak_heap *h)
 	hak_lock(&h->lock);
 	flush_locked(h);
 	collect(h, UINT32_MAX, false);
-	for (unsigned c = 0; c < HAK_CLASSES; c++)
-		if (hak_heap_cached(h, c))
-			drain_locked(h, c, UINT32_MAX);
+	drain_all(h);
 	collect(h, UINT32_MAX, false);
 	release_empty_locked(h, 0);
 	hak_unlock(&h->lock);
@@ -813,9 +1202,7 @@ void hak_heap_return_cached(struct hak_heap *h)
 	/* a signal handler that ends the process may have come in the middle of a slow path */
 	if (!hak_trylock(&h->lock))
 		return;
-	for (unsigned c = 0; c < HAK_CLASSES; c++)
-		if (hak_heap_cached(h, c))
-			drain_locked(h, c, UINT32_MAX);
+	drain_all(h);
 	hak_unlock(&h->lock);
 }
 
@@ -826,32 +1213,64 @@ void hak_heap_return_cached(struct hak_heap *h)
  */
 static void ask_for_trim(struct hak_heap *h, uint32_t quiet)
 {
-	size_t bytes = 0;
-	for (unsigned c = 0; c < HAK_CLASSES; c++)
-		if (h->classes[c].quiet > quiet)
-			bytes += (size_t)hak_heap_cached(h, c) * hak_classes[c].stride;
-	if (bytes < TRIM_LEAST)
-		return;
+	h->trim_quiet = (uint16_t)(h->trim ? hak_min(h->trim_quiet, quiet) : quiet);
 	h->trim = true;
-	h->trim_quiet = (uint16_t)(quiet + 1);
 	for (unsigned c = 0; c < HAK_CLASSES; c++)
 		if (h->classes[c].entries)
 			hak_mag_set_limit(&h->mags[c], h->classes[c].entries);
 }
 
+static void trim_if_worth(struct hak_heap *h, uint32_t quiet)
+{
+	size_t bytes = 0;
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		if (h->classes[c].quiet > quiet)
+			bytes += (size_t)hak_heap_cached(h, c) * hak_classes[c].stride;
+	if (bytes >= TRIM_LEAST)
+		ask_for_trim(h, quiet + 1);
+}
+
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 {
-	if (h->abandoned || !hak_trylock(&h->lock))
+	/* a stock waits for its use; only who wants everything takes it */
+	if (h->abandoned || (h->stock && quiet) || !hak_trylock(&h->lock))
 		return;
 	collect(h, UINT32_MAX, false);
 	release_empty_locked(h, quiet);
-	ask_for_trim(h, quiet);
+	trim_if_worth(h, quiet);
 	hak_unlock(&h->lock);
+}
+
+bool hak_heap_figures(struct hak_heap *h, struct hak_heap_figures *sum, uint64_t ns)
+{
+	bool locked = !h->abandoned && hak_lock_timed(&h->lock, ns);
+	if (!locked && !h->abandoned)
+		return false;
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		struct hak_heap_class *k = &h->classes[c];
+		/* they may be lent, without a slab of this class; who vanished uses none of its */
+		uint32_t cached = locked ? hak_heap_cached(h, c) : 0;
+		sum->cached[c] += cached;
+		sum->heaps[c] += k->slabs != 0;
+		sum->slabs[c] += k->slabs;
+		sum->nfree[c] += k->nfree;
+		sum->out[c] += (uint64_t)k->slabs * hak_classes[c].capacity - k->nfree;
+		if (!locked || hak_route_is_open(c))
+			continue;
+		release_empty_of(h, c);
+		if (cached) {
+			k->quiet = QUIET_MOST;
+			ask_for_trim(h, QUIET_MOST);
+		}
+	}
+	if (locked)
+		hak_unlock(&h->lock);
+	return true;
 }
 
 /* ---- parking --------------------------------------------------------------------- */
 
-static struct hak_heap *heap_new(unsigned node)
+static struct hak_heap *heap_new(unsigned node, bool stock)
 {
 	struct hak_heap *h = hak_meta_alloc(sizeof *h);
 	if (!h)
@@ -859,12 +1278,18 @@ static struct hak_heap *heap_new(unsigned node)
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		hak_mag_set_top(&h->mags[c], NO_ENTRY);
 		hak_mag_set_limit(&h->mags[c], NO_ENTRY);
-		h->mags[c].inverse = hak_classes[c].inverse;
-		h->mags[c].mask = hak_classes[c].mask;
 	}
+	for (unsigned c = 0; c < HAK_STATIC_CLASSES; c++)
+		shape_magazine(h, c);
 	h->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
 	h->node = node;
-	h->remote_limit = HAK_REMOTE_BLOCKS - 1;
+	h->stock = stock;
+	if (!hak_hardened) {
+		h->remote_limit = HAK_REMOTE_BLOCKS - 1;
+	} else if (!(h->hard = hak_hard_new())) {
+		hak_meta_free(h, sizeof *h);
+		return NULL;
+	}
 	hak_lock(&ids_lock);
 	/* relaxed: written under the lock */
 	uint32_t id = atomic_load_explicit(&hak_heap_total, memory_order_relaxed) + 1;
@@ -878,6 +1303,7 @@ static struct hak_heap *heap_new(unsigned node)
 	}
 	if (chunk) {
 		h->tag = hak_tag(id, 0);
+		HAK_STEP(P12);
 		atomic_store_explicit(&chunk[id % HAK_CHUNK_HEAPS], h, memory_order_release); /* release HEAP */
 		atomic_store_explicit(&hak_heap_total, id, memory_order_release); /* release HEAP */
 	}
@@ -893,6 +1319,7 @@ struct hak_heap *hak_heap_unpark(unsigned node)
 	struct hak_node *n = &hak_nodes[node];
 	if (!__atomic_load_n(&n->parked, __ATOMIC_RELAXED)) /* a hint */
 		return NULL;
+	HAK_STEP(K2);
 	hak_lock(&n->park_lock);
 	struct hak_heap *h = n->parked;
 	if (h) {
@@ -906,12 +1333,26 @@ struct hak_heap *hak_heap_unpark(unsigned node)
 struct hak_heap *hak_heap_acquire(unsigned node)
 {
 	struct hak_heap *h = hak_heap_unpark(node);
-	return h ? h : heap_new(node);
+	return h ? h : heap_new(node, false);
+}
+
+struct hak_heap *hak_heap_stock(unsigned node)
+{
+	/* relaxed: stored by this thread, or by nobody */
+	struct hak_heap *h = atomic_load_explicit(&hak_nodes[node].stock, memory_order_relaxed);
+	if (h)
+		return h;
+	h = heap_new(node, true);
+	if (h)
+		/* release STOCK: its fields */
+		atomic_store_explicit(&hak_nodes[node].stock, h, memory_order_release);
+	return h;
 }
 
 void hak_heap_park(struct hak_heap *h)
 {
 	struct hak_node *n = &hak_nodes[h->node];
+	HAK_STEP(K1);
 	hak_lock(&n->park_lock);
 	h->park_next = n->parked;
 	h->parked = true;
@@ -921,11 +1362,17 @@ void hak_heap_park(struct hak_heap *h)
 
 /* ---- fork ------------------------------------------------------------------------ */
 
+/* Each id up to the count has a heap, which gcc 14 cannot know: inlined, it warns of the lock of none. */
+static HAK_NOINLINE struct hak_lock *lock_of(uint32_t id)
+{
+	return &hak_heap_by_id(id)->lock;
+}
+
 void hak_heap_fork_prepare(void)
 {
 	hak_lock(&ids_lock);
 	for (uint32_t id = 1; id <= hak_heap_count(); id++)
-		hak_lock(&hak_heap_by_id(id)->lock);
+		hak_lock(lock_of(id));
 	for (unsigned i = 0; i < HAK_NODES; i++)
 		hak_lock(&hak_nodes[i].park_lock);
 	for (unsigned i = 0; i < HAK_NODES; i++)
@@ -939,7 +1386,7 @@ void hak_heap_fork_parent(void)
 	for (unsigned i = 0; i < HAK_NODES; i++)
 		hak_unlock(&hak_nodes[i].park_lock);
 	for (uint32_t id = hak_heap_count(); id >= 1; id--)
-		hak_unlock(&hak_heap_by_id(id)->lock);
+		hak_unlock(lock_of(id));
 	hak_unlock(&ids_lock);
 }
 
@@ -947,7 +1394,7 @@ static void park_vanished(struct hak_heap *self)
 {
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
 		struct hak_heap *h = hak_heap_by_id(id);
-		if (h != self && !h->parked && !h->abandoned)
+		if (h != self && !h->parked && !h->abandoned && !h->stock)
 			hak_heap_park(h);
 	}
 }
@@ -959,7 +1406,7 @@ void hak_heap_fork_child(struct hak_heap *self)
 		hak_lock_reset(&hak_nodes[i].park_lock);
 	}
 	for (uint32_t id = hak_heap_count(); id >= 1; id--)
-		hak_lock_reset(&hak_heap_by_id(id)->lock);
+		hak_lock_reset(lock_of(id));
 	hak_lock_reset(&ids_lock);
 	park_vanished(self);
 }

@@ -22,7 +22,6 @@
 
 #define HAK_REMOTE_BLOCKS 62u /* what a parcel holds */
 #define HAK_REMOTE_BYTES ((size_t)256 << 10)
-#define HAK_NEAR 4u
 
 /*
  * A LIFO array of free blocks. entry[0] is NULL, so an empty magazine's top reads
@@ -32,9 +31,10 @@
 struct hak_mag {
 	void **_Atomic top;	 /* own, relaxed; statistics read it: the last entry */
 	void **limit;		 /* at this top the magazine is full; written under the lock */
-	uint64_t inverse;	 /* immutable: of the class, for the stride check */
-	uint32_t mask;		 /* immutable: slab size - 1 */
-	uint32_t pad_;
+	/* immutable as long as the heap has a slab of the class */
+	uint64_t inverse; /* of the class, for the stride check */
+	uint32_t mask;	  /* slab size - 1 */
+	uint32_t stride;
 };
 _Static_assert(sizeof(struct hak_mag) == (1u << HAK_CODE_SHIFT), "a class code is a magazine's offset");
 
@@ -55,7 +55,8 @@ struct hak_heap_class {
 	struct hak_slab *head, *tail; /* slabs with free blocks */
 	void **entries;		      /* the magazine's array; NULL: none yet */
 	uint16_t cap, most;	      /* its entries beyond the NULL one; what it may grow to */
-	uint16_t quiet;		      /* reclaimer's passes since the class was last refilled, to 255 */
+	uint8_t quiet;		      /* reclaimer's passes since the class was last refilled, to 255 */
+	uint8_t capped;		      /* EMPTY slabs given back for the cap, less slabs made since; to 255 */
 	uint16_t noted;		      /* entries in use after its last slow path */
 	uint32_t slabs;
 	uint32_t nfree; /* free blocks in those slabs */
@@ -63,7 +64,9 @@ struct hak_heap_class {
 
 #define HAK_HEAP_COUNTERS(X)                                                                       \
 	X(refills) X(drains) X(remote_out) X(remote_flushes) X(remote_in) X(slab_requests)         \
-	X(slabs_released) X(adopted)
+	X(slabs_released) X(adopted) X(lent)
+
+struct hak_hard;
 
 struct hak_heap {
 	struct hak_mag mags[HAK_CLASSES]; /* own; first: its offset is the class code */
@@ -71,9 +74,11 @@ struct hak_heap {
 
 	/* own */
 	uint32_t remote_count;
-	uint32_t remote_limit; /* immutable: HAK_REMOTE_BLOCKS - 1; 0 in the static empty heap */
+	uint32_t remote_limit; /* immutable: HAK_REMOTE_BLOCKS - 1; 0 in the static empty heap, and in hardened ones */
 	size_t remote_bytes;
 	void *remote[HAK_REMOTE_BLOCKS];
+	struct hak_hard *hard; /* immutable: hardened.h; NULL: not hardened. Then it has no magazines */
+	uint32_t sampled; /* bytes of refills since a size was last sampled (ace/ace.h) */
 
 	/* any */
 	struct hak_parcel *_Atomic inbox HAK_ALIGNED(HAK_CACHELINE); /* blocks freed by others */
@@ -89,16 +94,15 @@ struct hak_heap {
 	uint16_t trim_quiet; /* those of classes that were as quiet as this */
 	bool stale;	/* owner: a refill failed because the thread belongs to another pool */
 	bool parked;	/* under the node's park lock */
+	bool stock;	/* immutable once it can be found: no thread's, never parked, others take its slabs */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
-	size_t mag_bytes;  /* what its magazines may hold */
 	size_t cached;	   /* what its magazines hold, as noted by class */
+	size_t room;	   /* what they hold if all are full; 0: a hardened heap's */
 	size_t out;	   /* bytes of its slabs' blocks that are not free in them */
-	size_t out_known;  /* what the node knows of `out` */
-	struct {
-		struct hak_arena *arena;
-		uint32_t super;
-	} near[HAK_NEAR]; /* SuperSlabs claimed from last */
-	uint32_t near_at;
+	size_t live_known; /* what the node knows of out - cached */
+	uint32_t uncache_at; /* class */
+	uint32_t near_super;	      /* the SuperSlab claimed from last */
+	struct hak_arena *near_arena; /* NULL: none */
 	struct hak_heap *park_next; /* under the node's park lock */
 	uint64_t stages[HAK_STAGES];
 #define X(name) uint64_t name;
@@ -120,6 +124,23 @@ static inline void **hak_mag_top(const struct hak_mag *m)
 static inline void hak_mag_set_top(struct hak_mag *m, void **top)
 {
 	atomic_store_explicit(&m->top, top, memory_order_relaxed);
+}
+
+/* The newest block, NULL if the magazine is empty. */
+static inline void *hak_mag_pop(struct hak_mag *m)
+{
+	void **top = hak_mag_top(m), *p = *top;
+	if (hak_likely(p != NULL))
+		hak_mag_set_top(m, top - 1);
+	return p;
+}
+
+/* The caller has read the top and seen that it is below the limit. */
+static inline void hak_mag_push(struct hak_mag *m, void **top, void *p)
+{
+	top[1] = p;
+	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
+	hak_mag_set_top(m, top + 1);
 }
 
 /* The reclaimer may lower it meanwhile; which of the two the owner sees does not matter. A
@@ -158,33 +179,51 @@ struct hak_heap *hak_heap_acquire(unsigned node);
 /* Gives a heap back for the next thread. O(1). The caller uses it no more. */
 void hak_heap_park(struct hak_heap *h);
 
-/* Fills the class's magazine and takes a block. With `fresh` just takes one: *fresh says
- * whether it is known to be zero. NULL if there is no memory, or if h->stale has become
+/* Fills the class's magazine and takes a block; with `lend`, one of a larger class before it takes
+ * new memory. With `fresh` just takes one: *fresh says whether it is known to be zero. NULL if there is no memory, or if h->stale has become
  * true: then the thread should change heaps and ask again. */
-void *hak_heap_refill(struct hak_heap *h, unsigned class, bool *fresh);
+void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh);
 
 /* The magazine is full: half of it goes to its slabs, then p is pushed. */
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p);
+
+/* The remote buffer has room. */
+static inline void hak_heap_remote_push(struct hak_heap *h, void *p, size_t bytes)
+{
+	h->remote[h->remote_count] = p;
+	atomic_signal_fence(memory_order_release); /* as for magazines */
+	h->remote_count++;
+	h->remote_bytes += bytes;
+}
 
 /* A block of another heap, checked to be on stride: into the remote buffer, if there is
  * room that does not fill it. */
 static inline bool hak_heap_remote_buffer(struct hak_heap *h, unsigned class, void *p)
 {
-	size_t bytes = h->remote_bytes + hak_classes[class].stride;
-	if (h->remote_count >= h->remote_limit || bytes >= HAK_REMOTE_BYTES)
+	size_t bytes = hak_classes[class].stride;
+	if (h->remote_count >= h->remote_limit || h->remote_bytes + bytes >= HAK_REMOTE_BYTES)
 		return false;
-	h->remote[h->remote_count] = p;
-	atomic_signal_fence(memory_order_release); /* as for magazines */
-	h->remote_count++;
-	h->remote_bytes = bytes;
+	hak_heap_remote_push(h, p, bytes);
 	return true;
 }
 
 /* The same, if there was no such room: buffered and the buffer sent, or sent at once. */
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
 
+/* Hardened: p goes to its slab, and half of the blocks that are ready. */
+void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p);
+
 /* A block of one of our own slabs that cannot go through its magazine. */
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p);
+
+/* The node's stock, made at the first call; NULL: no memory. One thread at a time. */
+struct hak_heap *hak_heap_stock(unsigned node);
+
+/* Makes a slab of granules that are the caller's, for whoever on the node needs one of the class next.
+ * False: no memory, and the granules are the node's again. */
+bool hak_heap_stock_up(struct hak_heap *stock, unsigned class, const struct hak_run *run);
+
+extern _Atomic uint32_t hak_stock_taken[HAK_CLASSES]; /* slabs, out of all stocks */
 
 /* Claims granules in a row that are to be one block. False: no memory. */
 bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run);
@@ -203,6 +242,20 @@ void hak_heap_return_cached(struct hak_heap *h);
 /* Reclaimer: releases EMPTY slabs of classes that were not used for `quiet` passes, and has
  * the owner empty its magazines of such classes when it comes by; trylock. */
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet);
+
+/* Reclaimer: takes the blocks of a hole out of h's slab, h's lock held; and puts them back, whoever owns
+ * the slab by then, no lock held. */
+void hak_heap_take_hole(struct hak_heap *h, struct hak_slab *s, struct hak_hole hole);
+void hak_heap_put_hole(struct hak_slab *s, struct hak_hole hole);
+
+/* By class; adds up over heaps. Blocks out and free are those of slabs, cached those in magazines. */
+struct hak_heap_figures {
+	uint64_t heaps[HAK_CLASSES], slabs[HAK_CLASSES], out[HAK_CLASSES], nfree[HAK_CLASSES], cached[HAK_CLASSES];
+};
+
+/* Learner: adds h's figures, and has it give up what it keeps of dynamic classes that were closed.
+ * False: its lock was not to be had in so many nanoseconds. */
+bool hak_heap_figures(struct hak_heap *h, struct hak_heap_figures *sum, uint64_t ns);
 
 /* Pops a parked heap of the node, or NULL; it belongs to the caller until parked. */
 struct hak_heap *hak_heap_unpark(unsigned node);

@@ -6,6 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "ace/health.h"
+#include "ace/learn.h"
+#include "ace/prewarm.h"
+#include "hardened.h"
 #include "heap.h"
 #include "limit.h"
 #include "meta.h"
@@ -42,6 +46,16 @@ static void thread_end(void *arg)
 	hak_heap_park(h);
 }
 
+/* The C library knows the environment before its own constructor, and so before anybody else's. */
+static void read_options(char **envp)
+{
+	static bool done;
+	if (done || !envp)
+		return;
+	done = true;
+	hak_options_read(envp);
+}
+
 static bool start(void)
 {
 	/* acquire START */
@@ -49,16 +63,18 @@ static bool start(void)
 		return true;
 	hak_lock(&init_lock);
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
+		read_options(environ);
+		hak_hardened_start();
 		if (!hak_arena_init() || pthread_key_create(&key, thread_end)) {
 			hak_unlock(&init_lock);
 			return false;
 		}
 		_Atomic uint32_t *word = hak_sys_map(HAK_PAGE);
-		if (word && hak_sys.madvise((void *)word, HAK_PAGE, MADV_WIPEONFORK) == 0) {
+		if (word && hak_sys.madvise_own((void *)word, HAK_PAGE, MADV_WIPEONFORK) == 0) {
 			*word = 1;
 			not_forked = word;
 		} else if (word) {
-			hak_sys.munmap((void *)word, HAK_PAGE);
+			hak_sys.munmap_own((void *)word, HAK_PAGE);
 		}
 		/* release START */
 		atomic_store_explicit(&started, true, memory_order_release);
@@ -75,12 +91,14 @@ static HAK_COLD void fork_raw(void)
 	init_lock.state = 0;
 	hak_topology_fork_raw();
 	hak_reclaim_lock.state = 0;
+	hak_own_fork_raw();
 	hak_huge_lock.state = 0;
 	hak_arena_lock.state = 0;
 	hak_meta_fork_raw();
 	hak_heap_fork_raw(hak_heap_self);
 	hak_reclaim_forked(false);
 	hak_engine_forked(true);
+	hak_sys_apart_forked();
 	hak_record_forked(false);
 }
 
@@ -188,6 +206,7 @@ static void fork_child(void)
 	hak_reclaim_forked(true);
 	hak_engine_forked(false);
 	hak_limit_forked();
+	hak_sys_apart_forked();
 	hak_record_forked(true);
 }
 
@@ -197,17 +216,22 @@ __attribute__((constructor)) static void library_start(int argc, char **argv, ch
 {
 	(void)argc;
 	(void)argv;
-	hak_options_read(envp);
+	read_options(envp);
 	hak_record_start();
 	hak_topology_start();
 	hak_limit_start();
 	start();
+	hak_learn_start();
+	hak_prewarm_start();
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
 	hak_reclaim_ready();
+	if (!hak_option_get(HAK_OPT_reclaim)) /* there will be no thread to do it */
+		hak_prewarm_fill();
 }
 
 __attribute__((destructor)) static void library_end(void)
 {
 	hak_record_exit();
+	hak_health_exit();
 	hak_heap_return_cached(hak_heap_self);
 }

@@ -94,7 +94,7 @@ HAK_EXPORT void *aligned_alloc(size_t align, size_t bytes)
 /* The historical function takes any alignment; glibc rounds it up to a power of two. */
 HAK_EXPORT void *memalign(size_t align, size_t bytes)
 {
-	if (align > HAK_MAX_REQUEST) {
+	if (align > SIZE_MAX / 2 + 1) { /* the largest power of two */
 		errno = EINVAL;
 		return NULL;
 	}

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "front.h"
+#include "hardened.h"
 #include "route.h"
 
 #define ALIGN_OF(flags) ((size_t)1 << ((flags) & 63))
@@ -91,6 +92,8 @@ HAK_EXPORT size_t nallocx(size_t bytes, int flags)
 	size_t align = ALIGN_OF(flags);
 	if (bytes > HAK_MAX_REQUEST || align > HAK_MAX_REQUEST)
 		return 0;
+	if (hak_hardened)
+		return hak_max(bytes, 1);
 	if (align <= HAK_MIN_ALIGN)
 		return hak_route_good_size(bytes);
 	unsigned class = hak_route_class_aligned(bytes, align);

@@ -78,8 +78,7 @@ static uint64_t cgroup_number(const char *file)
 	return n;
 }
 
-/* What there is for this process: the cgroup's, or the machine's. */
-static uint64_t memory(void)
+uint64_t hak_limit_memory(void)
 {
 	struct sysinfo info;
 	uint64_t most = cgroup_number("memory.max");
@@ -116,7 +115,7 @@ uint64_t hak_limit_parse(const char *text, uint64_t whole)
 static uint64_t limit_of(enum hak_option_string option, const char *warning)
 {
 	const char *text = hak_option_strings[option];
-	uint64_t n = text ? hak_limit_parse(text, memory()) : 0;
+	uint64_t n = text ? hak_limit_parse(text, hak_limit_memory()) : 0;
 	if (text && !n)
 		hak_warn(warning, text);
 	return n;
@@ -217,7 +216,7 @@ bool hak_limit_is_pressed(void)
 
 void hak_limit_forked(void)
 {
-	if (trigger_is_ours())
+	if (!hak_sys_stands_apart() && trigger_is_ours())
 		hak_sys_close(trigger);
 	trigger = -1;
 	trigger_opens = 0;

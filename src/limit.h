@@ -17,6 +17,9 @@ bool hak_limit_take(size_t bytes);
 /* It was not mapped after all, or is unmapped. */
 void hak_limit_give(size_t bytes);
 
+/* What there is for this process: the cgroup's, or the machine's. Reads files. */
+uint64_t hak_limit_memory(void);
+
 /* Reclaimer, no lock held: is memory short, by any of the measures? */
 bool hak_limit_is_pressed(void);
 

@@ -5,8 +5,11 @@
 #include "counters.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
+#include "numa/engine.h"
 #include "numa/huge.h"
 #include "numa/node.h"
+#include "numa/topology.h"
+#include "options.h"
 
 #define AT(object) ((uint64_t)(uintptr_t)&(object))
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -104,6 +107,17 @@ __attribute__((used)) const struct hak_live hak_live = {
 	.parcel_next = offsetof(struct hak_parcel, next),
 	.parcel_count = offsetof(struct hak_parcel, count),
 	.parcel_blocks = offsetof(struct hak_parcel, block),
+
+	.node_direct = HAK_NODES_DIRECT,
+	.node_key = offsetof(struct hak_node, key),
+	.node_mode_shift = HAK_NODE_MODE_SHIFT,
+	.topology_source = offsetof(struct hak_topology, source),
+	.option_reclaim = HAK_OPT_reclaim * sizeof *hak_option_values,
+	.topology_at = AT(hak_topology_now),
+	.ring_at = AT(hak_engine_ring),
+	.vector_at = AT(hak_engine_vector),
+	.options_at = AT(hak_option_values),
+	.node_frees_at = AT(hak_node_frees),
 };
 extern const struct hak_live hakmem_live HAK_EXPORT __attribute__((alias("hak_live")));
 

@@ -77,6 +77,16 @@ struct hak_live {
 	/* blocks on their way home: a heap's buffer, and parcels */
 	uint32_t heap_remote, heap_remote_count, heap_inbox, heap_rest;
 	uint32_t parcel_next, parcel_count, parcel_blocks;
+
+	/* which node a pool is of: from node_direct on it has a key, a uint64_t with the kernel's number
+	 * below bit node_mode_shift, and above it, in four bits, the policy that it stands under */
+	uint32_t node_direct, node_key, node_mode_shift;
+	/* engines: the topology, a pointer, has a uint32_t that names its source; NULL: builtin */
+	uint32_t topology_source, option_reclaim, pad2_;
+	uint64_t topology_at, ring_at, vector_at; /* bools, both */
+	uint64_t options_at;			  /* int64_t[]; option_reclaim is an offset into it, 0 is off */
+	/* blocks freed by threads of one node for heaps of another: uint64_t[node_count][node_count] */
+	uint64_t node_frees_at;
 };
 
 #endif

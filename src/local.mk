@@ -7,11 +7,15 @@ libhakmem_core_la_SOURCES = \
 	%D%/route.c %D%/route.h \
 	%D%/front.c %D%/front.h \
 	%D%/heap.c %D%/heap.h \
+	%D%/hardened.c %D%/hardened.h \
 	%D%/slab.c %D%/slab.h \
 	%D%/init.c %D%/init.h \
 	%D%/foreign.c %D%/foreign.h \
+	%D%/failure.c %D%/failure.h \
+	%D%/fresh.c %D%/fresh.h \
+	%D%/touched.c %D%/touched.h \
 	%D%/meta.c %D%/meta.h \
-	%D%/reclaim.c %D%/reclaim.h \
+	%D%/reclaim.c %D%/reclaim.h %D%/holes.c %D%/holes.h %D%/price.c %D%/price.h \
 	%D%/probe.h \
 	%D%/options.c %D%/options.h %D%/options.def \
 	%D%/stats.c %D%/stats.h \
@@ -19,8 +23,10 @@ libhakmem_core_la_SOURCES = \
 	%D%/live.c %D%/live.h \
 	%D%/limit.c %D%/limit.h \
 	%D%/lock.c %D%/lock.h \
+	%D%/step.c %D%/step.h \
 	%D%/die.c %D%/die.h
 
+include %D%/ace/local.mk
 include %D%/sys/local.mk
 include %D%/numa/local.mk
 include %D%/tiny/local.mk

@@ -2,9 +2,11 @@
 /* A bump allocator over mapped chunks with a free list for each power of two. */
 #include "meta.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "counters.h"
+#include "failure.h"
 #include "sys/sys.h"
 
 #define CHUNK ((size_t)256 << 10) /* below a huge page, so never backed by one */
@@ -60,6 +62,7 @@ void *hak_meta_alloc(size_t bytes)
 			char *chunk = hak_sys_map(CHUNK);
 			if (!chunk) {
 				hak_unlock(&hak_meta_lock);
+				hak_failure_map(CHUNK, errno);
 				return NULL;
 			}
 			hak_sys_name(chunk, CHUNK, "hakmem: metadata");

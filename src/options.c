@@ -67,18 +67,37 @@ static bool parse(const char *s, long *out)
 	return true;
 }
 
-/* The place of `s` among the words of a unit like "off|on", or a number. */
+/* The place of the word among the unit's, which `separators` divide; -1: it is none of them. */
+static long place_of(const char *s, size_t len, const char *unit, const char *separators)
+{
+	for (long place = 0; *unit; place++) {
+		size_t n = strcspn(unit, separators);
+		if (n == len && strncmp(unit, s, n) == 0)
+			return place;
+		unit += n + (unit[n] != 0);
+	}
+	return -1;
+}
+
+/* A word of a unit like "off|on", words of one like "a,b,c", or a number. */
 static bool value_of(const char *s, const char *unit, long *out)
 {
-	size_t len = strlen(s);
-	*out = 0;
-	for (const char *word = unit; strchr(unit, '|') && *word; ++*out) {
-		size_t n = strcspn(word, "|");
-		if (n == len && strncmp(word, s, n) == 0)
-			return true;
-		word += n + (word[n] == '|');
+	if (parse(s, out))
+		return true;
+	if (strchr(unit, '|')) {
+		*out = place_of(s, strlen(s), unit, "|");
+		return *out >= 0;
 	}
-	return parse(s, out);
+	*out = 0;
+	for (; strchr(unit, ',') && *s; s += *s == ',') {
+		size_t len = strcspn(s, ",");
+		long place = place_of(s, len, unit, ",");
+		if (place < 0)
+			return false;
+		*out |= 2L << place;
+		s += len;
+	}
+	return *out != 0;
 }
 
 /* Levenshtein distance, bounded by the length of option names. */

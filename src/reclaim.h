@@ -9,12 +9,22 @@
 /* Memory became EMPTY. Cheap; starts nothing (callers may hold locks). */
 void hak_reclaim_note(size_t bytes);
 
+/* There is something that cannot wait for the next pass. Costs a system call. */
+void hak_reclaim_hurry(void);
+
+/* A wholly free SuperSlab of the node's huge zone was begun. Callers may hold locks. */
+void hak_reclaim_begun(unsigned node);
+
 /*
  * Starts the reclaimer if it is due. Call from malloc's slow path, with no lock held. Never
  * from free: the C library frees an ended thread's tables with the lock of its cache of
  * stacks held, which pthread_create takes (tests/preload_threads.c, join).
  */
 void hak_reclaim_poke(void);
+
+/* There is something to look at, for the learner or touched.h: ends the reclaimer's sleep. Callers may
+ * hold locks. */
+void hak_reclaim_look(void);
 
 /* At the constructor's end: from now on the reclaimer may be started. */
 void hak_reclaim_ready(void);
@@ -30,6 +40,9 @@ size_t hak_reclaim_last(void);
 void hak_reclaim_forked(bool again);
 
 bool hak_reclaim_running(void);
+
+/* It is, or will be when it is due. */
+bool hak_reclaim_possible(void);
 
 extern struct hak_lock hak_reclaim_lock; /* a pass; for fork */
 

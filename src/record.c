@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HAKMEM_STATS, HAKMEM_STATS_SIGNAL and HAKMEM_PROFILE. Files are opened for each write and
- * closed after it: a daemon that closes all descriptors must not find its own file under our
- * number.
+ * HAKMEM_STATS, HAKMEM_STATS_SIGNAL, HAKMEM_PROFILE and HAKMEM_GUARDED. Files are opened for each
+ * write and closed after it: a daemon that closes all descriptors must not find its own file under
+ * our number.
  */
 #include "record.h"
 
@@ -21,7 +21,6 @@
 #include "stats.h"
 #include "sys/sys.h"
 
-#define PATH_BYTES 512
 #define INTERVAL_LEAST_MS 10u
 #define INTERVAL_MOST_MS 86400000u
 #define PAGES_SHARE 50u /* of the time, one part in this many goes into counting pages */
@@ -30,7 +29,7 @@ enum what { NOTHING, TABLE, JSON, JSON_LINES };
 
 /* immutable after the constructor */
 static enum what what;
-static char path[PATH_BYTES], profile[PATH_BYTES]; /* absolute; "": none */
+static char path[HAK_RECORD_PATH], profile[HAK_RECORD_PATH]; /* absolute; "": none */
 static uint64_t interval_ms;  /* JSON_LINES */
 static int signal_number;     /* 0: none */
 
@@ -39,21 +38,20 @@ static _Atomic uint32_t asked; /* futex: signals so far */
 
 /* ---- options --------------------------------------------------------------------- */
 
-/* A daemon changes its folder: a relative path is completed now. */
-static bool set_path(char to[PATH_BYTES], const char *s, size_t bytes)
+bool hak_record_path(char to[HAK_RECORD_PATH], const char *s, size_t bytes)
 {
 	size_t have = 0;
 	if (bytes == 0)
 		return false;
 	if (*s != '/') {
-		long n = syscall(SYS_getcwd, to, PATH_BYTES);
+		long n = syscall(SYS_getcwd, to, HAK_RECORD_PATH);
 		if (n <= 1)
 			return false;
 		have = (size_t)n - 1;
 		if (to[have - 1] != '/')
 			to[have++] = '/';
 	}
-	if (have + bytes >= PATH_BYTES) {
+	if (have + bytes >= HAK_RECORD_PATH) {
 		to[0] = 0;
 		return false;
 	}
@@ -83,13 +81,13 @@ static bool understand(const char *how)
 	}
 	if (!strncmp(how, "json:", 5)) {
 		what = JSON;
-		return set_path(path, how + 5, strlen(how + 5));
+		return hak_record_path(path, how + 5, strlen(how + 5));
 	}
 	const char *colon = strrchr(how, ':');
 	if (!strncmp(how, "jsonl:", 6) && colon > how + 5) {
 		what = JSON_LINES;
 		interval_ms = milliseconds(colon + 1);
-		return interval_ms && set_path(path, how + 6, (size_t)(colon - (how + 6)));
+		return interval_ms && hak_record_path(path, how + 6, (size_t)(colon - (how + 6)));
 	}
 	return false;
 }
@@ -101,8 +99,16 @@ static void set_profile(const char *file)
 		return;
 	if (!hak_profile_text)
 		hak_warn("HAKMEM_PROFILE needs libhakmem-profile.so in place of libhakmem.so, ignored", file);
-	else if (!set_path(profile, file, strlen(file)))
+	else if (!hak_record_path(profile, file, strlen(file)))
 		hak_warn("HAKMEM_PROFILE is no path, ignored", file);
+}
+
+static void set_guarded(long slots)
+{
+	if (slots && hak_guarded_start)
+		hak_guarded_start(slots);
+	else if (slots)
+		hak_warn("HAKMEM_GUARDED needs libhakmem-profile.so in place of libhakmem.so, ignored", NULL);
 }
 
 static void on_signal(int number)
@@ -141,6 +147,7 @@ void hak_record_start(void)
 		what = NOTHING;
 	}
 	set_profile(hak_option_strings[HAK_STR_profile]);
+	set_guarded(hak_option_get(HAK_OPT_guarded));
 	set_signal((int)hak_option_get(HAK_OPT_stats_signal));
 	atomic_store_explicit(&hak_record_due, what == JSON_LINES || signal_number, memory_order_relaxed);
 }
@@ -163,9 +170,9 @@ static void expand(const char *from, char *out, size_t cap)
 	out[t.len] = 0;
 }
 
-static int open_file(const char *pattern, int flags)
+int hak_record_open(const char *pattern, int flags)
 {
-	char name[PATH_BYTES + 24];
+	char name[HAK_RECORD_PATH + 24];
 	expand(pattern, name, sizeof name);
 	int fd = hak_sys_open(name, O_WRONLY | O_CREAT | flags, 0644);
 	if (fd < 0)
@@ -175,7 +182,7 @@ static int open_file(const char *pattern, int flags)
 
 static void write_to_file(int flags, bool pages)
 {
-	int fd = open_file(path, flags);
+	int fd = hak_record_open(path, flags);
 	if (fd < 0)
 		return;
 	hak_stats_json(hak_stats_to_fd, &fd, pages);
@@ -184,7 +191,7 @@ static void write_to_file(int flags, bool pages)
 
 static void write_profile(void)
 {
-	int fd = profile[0] ? open_file(profile, O_TRUNC) : -1;
+	int fd = profile[0] ? hak_record_open(profile, O_TRUNC) : -1;
 	if (fd < 0)
 		return;
 	hak_profile_text(hak_stats_to_fd, &fd);

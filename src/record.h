@@ -10,6 +10,15 @@
 #include "base.h"
 #include "hakmem/hakmem.h"
 
+/*
+ * Files that options name, for their writers. A daemon changes its folder: a relative path is
+ * completed in the constructor. False: it is none, or too long.
+ */
+#define HAK_RECORD_PATH 512
+bool hak_record_path(char to[HAK_RECORD_PATH], const char *s, size_t bytes);
+/* Opens it, or makes it, for writing, with %p replaced by the process id. -1: a warning was given. */
+int hak_record_open(const char *pattern, int flags);
+
 /* The constructor's: notes the options; opens and starts nothing yet. */
 void hak_record_start(void);
 
@@ -31,5 +40,8 @@ void hak_record_forked(bool again);
 
 /* libhakmem-profile.so's (profile/); NULL in libhakmem.so. The profile as text, for pprof. */
 extern void hak_profile_text(hakmem_write_fn *write, void *arg) __attribute__((weak, visibility("hidden")));
+
+/* Also its own: makes room for so many guarded blocks. */
+extern void hak_guarded_start(long slots) __attribute__((weak, visibility("hidden")));
 
 #endif

@@ -29,9 +29,17 @@ enum {
 	HAK_POOL_END_,
 	HAK_POOL_LAST_ = HAK_POOL_END_ - 1,
 #include "l25/classes.def"
-	HAK_CLASSES
+	HAK_STATIC_CLASSES
 };
 #undef CLASS
+
+/*
+ * Behind the static classes lie slots for dynamic ones, whose blocks' size the learner chooses
+ * (ace/learn.c). Two serve requests at a time; the others are of sizes that served before, and
+ * wait until their last block comes back.
+ */
+#define HAK_DYN_SLOTS 4u
+#define HAK_CLASSES (HAK_STATIC_CLASSES + HAK_DYN_SLOTS)
 
 #define HAK_TINY_CLASSES HAK_TINY_END_
 #define HAK_POOL_CLASSES HAK_POOL_END_ /* tiny and pool */
@@ -61,17 +69,42 @@ struct hak_class {
 	uint16_t words; /* 64-bit words of a bitmap */
 };
 
-extern const struct hak_class hak_classes[HAK_CLASSES];
+/*
+ * Static classes are immutable. A dynamic one changes only while no heap has a slab of it, so who
+ * has a block or a slab of it, or has found slabs of it under a heap's lock, may read it.
+ */
+extern struct hak_class hak_classes[HAK_CLASSES];
 
-/* Code of the class for a request of up to HAK_SLAB_MAX bytes, by 16 bytes. */
-extern const uint16_t hak_size_code[HAK_SLAB_MAX / 16 + 1];
+/* Code of the class for a request of up to HAK_SLAB_MAX bytes, by 16 bytes. Any thread; what is
+ * stored is always a class that holds the size, or a dynamic one that once did. */
+extern _Atomic uint16_t hak_size_code[HAK_SLAB_MAX / 16 + 1];
 
 /* Class of a request of up to HAK_SLAB_MAX bytes. */
 unsigned hak_route_class(size_t bytes);
 
+/* The same among the static classes. */
+unsigned hak_route_static_class(size_t bytes);
+
+/* Blocks of `stride` bytes in the smallest slabs of 2 blocks and more that cost little more than
+ * the best. Such a slab need not be a power of two of granules; it is aligned to the next. */
+struct hak_class hak_route_fit(uint32_t stride);
+
+/*
+ * Dynamic classes; one thread at a time. Open: a class of which no heap has a slab serves requests
+ * of up to `stride` bytes (a multiple of 16, no static class's) above the next smaller static class.
+ * Closed: it serves no more, and its blocks live on.
+ */
+void hak_route_open(unsigned class, uint32_t stride);
+void hak_route_close(unsigned class);
+/* Any thread: requests may go to the class. */
+bool hak_route_is_open(unsigned class);
+
 /* Smallest class for `bytes` whose blocks are all aligned to `align` (a power of
  * two up to a granule); HAK_CLASSES if there is none. */
 unsigned hak_route_class_aligned(size_t bytes, size_t align);
+
+/* The static class of whose sizes a class's are, itself if it is static. The class has a slab, or is open. */
+unsigned hak_route_home(unsigned class);
 
 enum hak_tier hak_route_tier(unsigned class);
 

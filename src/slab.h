@@ -26,12 +26,15 @@ struct hak_slab {
 	char *base;
 	uint64_t *free_words; /* class words */
 	uint16_t class;
-	bool zero; /* the memory beyond `carved` is known to be zero */
+	bool zero : 1; /* the memory beyond `carved` is known to be zero */
 
 	/* owner, under its lock */
-	bool available; /* on the class's list */
-	uint16_t hint;	/* no free bit in words below */
-	uint16_t pad_;
+	bool available : 1; /* on the class's list */
+	bool calm : 1;	    /* nothing was taken since the reclaimer's last look */
+	uint8_t hollow : 4; /* the epoch in which holes of it were given back, until a block is taken; or 0 */
+	uint8_t hint;	    /* no free bit in words below */
+	uint16_t set_aside; /* free blocks without a bit, which never go out: hardened.c */
+	uint16_t loose_at;  /* so many free: the reclaimer looks for free pages (holes.h) */
 	uint32_t nfree;
 	uint32_t carved; /* blocks [carved, capacity) have never been handed out */
 	struct hak_slab *next, *prev;
@@ -42,13 +45,6 @@ _Static_assert(sizeof(struct hak_slab) == 128, "a SuperSlab's metadata is one sm
 static inline const struct hak_class *hak_slab_class(const struct hak_slab *s)
 {
 	return &hak_classes[s->class];
-}
-
-/* The block's index in its slab; its offset must have been checked to be on stride. */
-static inline uint32_t hak_block_index(const void *p, const struct hak_class *c)
-{
-	uint64_t offset = (uintptr_t)p & c->mask;
-	return (uint32_t)(((unsigned __int128)offset * c->inverse) >> 64);
 }
 
 static inline bool hak_block_on_stride(const void *p, const struct hak_class *c)
@@ -67,6 +63,27 @@ void hak_slab_fini(struct hak_arena *arena, struct hak_slab *s);
  * --*end, so that the lowest ends up last. Returns how many. Owner only. */
 uint32_t hak_slab_take(struct hak_slab *s, uint32_t want, void ***end);
 
+/* Free blocks in a row that cover whole pages, and none that do not reach into one of those. */
+struct hak_hole {
+	uint32_t first, count; /* blocks */
+};
+
+/* The first hole at or after block `from`. False: there is none. Owner only. */
+bool hak_slab_hole(const struct hak_slab *s, uint32_t from, struct hak_hole *hole);
+
+/* The whole pages of a hole, as offsets from the slab's base. */
+static inline size_t hak_hole_start(const struct hak_class *c, struct hak_hole hole)
+{
+	return hak_align_up((size_t)hole.first * c->stride, HAK_PAGE);
+}
+static inline size_t hak_hole_end(const struct hak_class *c, struct hak_hole hole)
+{
+	return hak_align_down((size_t)(hole.first + hole.count) * c->stride, HAK_PAGE);
+}
+
+/* Takes the hole's blocks out. Owner only. */
+void hak_slab_take_hole(struct hak_slab *s, struct hak_hole hole);
+
 /* Marks a block free. False: it was free already. Owner only. */
 static inline bool hak_slab_put(struct hak_slab *s, uint32_t index)
 {
@@ -77,7 +94,7 @@ static inline bool hak_slab_put(struct hak_slab *s, uint32_t index)
 	s->free_words[w] |= bit;
 	s->nfree++;
 	if (w < s->hint)
-		s->hint = (uint16_t)w;
+		s->hint = (uint8_t)w;
 	return true;
 }
 

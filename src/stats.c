@@ -8,11 +8,15 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "ace/health.h"
+#include "ace/prewarm.h"
 #include "counters.h"
 #include "die.h"
+#include "fresh.h"
 #include "hakmem/hakmem.h"
 #include "heap.h"
 #include "init.h"
@@ -23,7 +27,7 @@
 #include "reclaim.h"
 #include "sys/sys.h"
 
-#define BUFFER_BYTES 8192 /* a line of JSON of a machine with few nodes is one write */
+#define BUFFER_BYTES 12288 /* a line of JSON of a machine with few nodes is one write */
 #define LOCK_TRIES 1000
 
 struct totals {
@@ -96,7 +100,7 @@ static void collect(struct totals *t)
 	t->s.size = sizeof t->s;
 	t->s.version = HAKMEM_STATS_VERSION;
 	t->s.metadata = t->c.metadata;
-	t->s.mapped = t->slab_mapped + t->c.span_mapped + t->c.own_mapped + t->s.metadata;
+	t->s.mapped = t->slab_mapped + t->c.span_mapped + t->c.own_mapped + t->c.own_kept + t->s.metadata;
 	t->s.live += t->c.run_live + t->live_tier[HAK_TIER_HUGE];
 	t->s.released = t->c.released;
 	t->s.remote_frees = t->h.remote_in;
@@ -225,6 +229,7 @@ static void row(struct out *o, const char *name, uint64_t v, const char *unit)
 static void table_of_node(struct out *o, unsigned i, const struct totals *s, const struct resident *r)
 {
 	const struct hak_node *n = &hak_nodes[i];
+	uint64_t present, placed;
 	put(o, "\nnode ");
 	put_u64(o, hak_node_id(i));
 	if (hak_node_policy(i)) {
@@ -238,6 +243,44 @@ static void table_of_node(struct out *o, unsigned i, const struct totals *s, con
 	row(o, "on huge pages", KIB(r->node_huge[i]));
 	row(o, "live", KIB(s->live_node[i]));
 	row(o, "SuperSlabs in use", hak_node_supers(i), "");
+	row(o, "spilled over", KIB(atomic_load_explicit(&n->spilled_bytes, memory_order_relaxed)));
+	hak_node_sample(i, &present, &placed);
+	row(o, "pages sampled", present, "");
+	row(o, "of these on the node", placed, "");
+}
+
+/* Right-aligned in a column. */
+static void cell(struct out *o, uint64_t v)
+{
+	for (uint64_t room = 1000000000; room > v && room > 1; room /= 10)
+		put(o, " ");
+	put(o, " ");
+	put_u64(o, v);
+}
+
+static uint64_t frees(unsigned from, unsigned to)
+{
+	/* relaxed: a figure */
+	return atomic_load_explicit(&hak_node_frees[from][to], memory_order_relaxed);
+}
+
+/* Rows are the nodes of the threads that freed, columns those of the heaps that owned the blocks. */
+static void table_of_frees(struct out *o)
+{
+	put(o, "\nremote frees\n  from, to node");
+	for (unsigned to = 0; to < HAK_NODES; to++)
+		if (hak_node_in_use(to))
+			cell(o, hak_node_id(to));
+	for (unsigned from = 0; from < HAK_NODES; from++) {
+		if (!hak_node_in_use(from))
+			continue;
+		put(o, "\n  ");
+		cell(o, hak_node_id(from));
+		for (unsigned to = 0; to < HAK_NODES; to++)
+			if (hak_node_in_use(to))
+				cell(o, frees(from, to));
+	}
+	put(o, "\n");
 }
 
 void hak_stats_table(hakmem_write_fn *write, void *arg)
@@ -254,6 +297,7 @@ void hak_stats_table(hakmem_write_fn *write, void *arg)
 	row(&o, "slabs and runs", KIB(s.slab_mapped));
 	row(&o, "span arenas", KIB(s.c.span_mapped));
 	row(&o, "own mappings", KIB(s.c.own_mapped));
+	row(&o, "own mappings kept", KIB(s.c.own_kept));
 	row(&o, "metadata", KIB(s.s.metadata));
 	row(&o, "total mapped", KIB(s.s.mapped));
 	put(&o, "\nuse\n");
@@ -273,9 +317,9 @@ void hak_stats_table(hakmem_write_fn *write, void *arg)
 	row(&o, "fallbacks", s.s.fallbacks, "");
 	row(&o, "failed requests", s.s.failed, "");
 	for (unsigned i = 0; i < HAK_NODES; i++)
-		/* relaxed: a figure */
-		if (atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed))
+		if (hak_node_in_use(i))
 			table_of_node(&o, i, &s, &r);
+	table_of_frees(&o);
 	put(&o, "\nengines: placement ");
 	put(&o, engine_bind());
 	put(&o, ", reclaim ");
@@ -345,6 +389,27 @@ static void json_of_node(struct out *o, unsigned i, const struct totals *s, cons
 	put(o, "]}");
 }
 
+/* In the order of the list of nodes. */
+static void json_of_frees(struct out *o)
+{
+	key(o, "remote_matrix");
+	put(o, "[");
+	for (unsigned from = 0; from < HAK_NODES; from++) {
+		if (!hak_node_in_use(from))
+			continue;
+		put(o, o->last == '[' ? "[" : ",[");
+		for (unsigned to = 0; to < HAK_NODES; to++) {
+			if (!hak_node_in_use(to))
+				continue;
+			if (o->last != '[')
+				put(o, ",");
+			put_u64(o, frees(from, to));
+		}
+		put(o, "]");
+	}
+	put(o, "]");
+}
+
 /* Resident pages of the whole process; 0 without /proc. */
 static uint64_t process_resident(void)
 {
@@ -360,6 +425,56 @@ static uint64_t milliseconds(clockid_t clock)
 	struct timespec t;
 	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Which classes' first touches cost page faults, and how many the process has had, whoever's. */
+static void json_of_fresh(struct out *o)
+{
+	struct rusage usage;
+	field(o, "minor_faults", getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_minflt);
+	key(o, "fresh_classes");
+	put(o, "[");
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		/* relaxed: a figure */
+		uint64_t pages = atomic_load_explicit(&hak_fresh_pages[c], memory_order_relaxed);
+		if (!pages)
+			continue;
+		put(o, o->last == '[' ? "{" : ",{");
+		field(o, "bytes", hak_classes[c].stride);
+		field(o, "pages", pages);
+		put(o, "}");
+	}
+	put(o, "]");
+}
+
+/* Whether classes had what was asked of them, and what was made ready for them. */
+static void json_of_classes(struct out *o)
+{
+	struct hak_prewarmed p;
+	key(o, "classes");
+	put(o, "[");
+	for (unsigned c = 0; c < HAK_STATIC_CLASSES; c++) {
+		struct hak_health_class k = hak_health_class(c);
+		if (!k.hit_kib && !k.missed_kib)
+			continue;
+		put(o, o->last == '[' ? "{" : ",{");
+		field(o, "bytes", hak_classes[c].stride);
+		field(o, "hit_kib", k.hit_kib);
+		field(o, "missed_kib", k.missed_kib);
+		put(o, "}");
+	}
+	put(o, "]");
+	key(o, "prewarm");
+	put(o, "[");
+	for (unsigned i = 0; hak_prewarm_figures(i, &p); i++) {
+		put(o, o->last == '[' ? "{" : ",{");
+		field(o, "bytes", hak_classes[p.class].stride);
+		field(o, "wanted", p.wanted);
+		field(o, "ready", p.ready);
+		field(o, "taken", p.taken);
+		put(o, "}");
+	}
+	put(o, "]");
 }
 
 void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
@@ -402,6 +517,8 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	field(&o, "l25", s.live_tier[HAK_TIER_L25]);
 	field(&o, "huge", s.live_tier[HAK_TIER_HUGE]);
 	put(&o, "}");
+	json_of_fresh(&o);
+	json_of_classes(&o);
 	key(&o, "stages");
 	put(&o, "{");
 	for (int i = 0; i < HAK_STAGES; i++)
@@ -410,9 +527,10 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	key(&o, "nodes");
 	put(&o, "[");
 	for (unsigned i = 0; i < HAK_NODES; i++)
-		if (atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed))
+		if (hak_node_in_use(i))
 			json_of_node(&o, i, &s, pages ? &r : NULL);
 	put(&o, "]");
+	json_of_frees(&o);
 	key(&o, "engines");
 	put(&o, "{");
 	text_field(&o, "placement", engine_bind());

@@ -5,6 +5,7 @@
 #
 #   tests/instructions.sh [--update] [--table FILE] LIB    check LIB, or write its figures to the table
 #   tests/instructions.sh --peers [LIB]                    print the peers' figures (and LIB's)
+#   tests/instructions.sh --print LIB                      print LIB's alone, whatever they are
 #
 # Instructions a pair in the steady state, counted by callgrind, without the caller's loop: the loop
 # is measured under a malloc and free that do nothing, and their own few instructions are added
@@ -19,10 +20,10 @@ readonly PEERS=(libmimalloc.so.2 libjemalloc.so.2 libtcmalloc_minimal.so.4)
 
 here=$(cd "$(dirname "$0")" && pwd)
 table=$here/instructions.txt
-update=no peers=no lib=
+update=no peers=no print=no lib=
 
 usage() {
-	echo "usage: ${0##*/} [--update] [--table FILE] LIB | --peers [LIB]" >&2
+	echo "usage: ${0##*/} [--update] [--table FILE] LIB | --peers [LIB] | --print LIB" >&2
 	exit 2
 }
 
@@ -30,6 +31,7 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--update) update=yes ;;
 	--peers) peers=yes ;;
+	--print) print=yes ;;
 	--table)
 		[ $# -ge 2 ] || usage
 		table=$2
@@ -133,11 +135,14 @@ tenths() {
 from() { awk -v x="$1" 'BEGIN { printf "%d", x * 10 + 0.5 }'; }
 show() { echo "$(($1 / 10)).$(($1 % 10))"; }
 
-if [ $peers = yes ]; then
-	declare -a names=(glibc) paths=("")
-	for peer in "${PEERS[@]}"; do
+if [ $peers = yes ] || [ $print = yes ]; then
+	declare -a names=() paths=() wanted=()
+	if [ $peers = yes ]; then
+		names=(glibc) paths=("") wanted=("${PEERS[@]}")
+	fi
+	for peer in "${wanted[@]}"; do
 		path=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p |
-			awk -v name="$peer" '$1 == name { print $NF; exit }')
+			awk -v name="$peer" '$1 == name && !seen++ { print $NF }')
 		if [ -n "$path" ]; then
 			names+=("${peer%%.so*}")
 			paths+=("$path")

@@ -18,7 +18,9 @@ cd "$dir"
 export LC_ALL=C TZ=UTC
 # the system's own programs: a shim of an interpreter starts others, with other results
 export PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+hardened=${HAKMEM_HARDENED-}
 unset LD_PRELOAD "${!HAKMEM_@}"
+[ -z "$hardened" ] || export HAKMEM_HARDENED=$hardened # all of it must hold in hardened mode, too
 
 passed=0 failed=0 skipped=0
 ok() {
@@ -107,12 +109,21 @@ run() {
 
 alike() { cmp -s "$1.out" "$2.out" && cmp -s "$1.err" "$2.err"; }
 
+# each WHAT FUNCTION: the function with the name and the command of all that are there
+each() {
+	local i name
+	for ((i = 0; i < ${#commands[@]}; i += 2)); do
+		name=${commands[i]}
+		case $name in
+		perl | python3) [ -x "/usr/bin/$name" ] || { skip "$name, $1" "/usr/bin/$name is not there"; continue; } ;;
+		esac
+		"$2" "$name" "${commands[i + 1]}"
+	done
+}
+
 mkdir stats
-for ((i = 0; i < ${#commands[@]}; i += 2)); do
-	name=${commands[i]} command=${commands[i + 1]}
-	case $name in
-	perl | python3) [ -x "/usr/bin/$name" ] || { skip "$name, same output" "/usr/bin/$name is not there"; continue; } ;;
-	esac
+same_output() { # NAME COMMAND
+	local name=$1 command=$2
 	run "" "" bare "$command"
 	run "$lib" "" preload "$command"
 	run "$lib" "json:$dir/stats/%p.json" counted "$command"
@@ -125,7 +136,8 @@ for ((i = 0; i < ${#commands[@]}; i += 2)); do
 	else
 		ok "$name, same output"
 	fi
-done
+}
+each "same output" same_output
 
 # ---- alone ----
 
@@ -148,11 +160,8 @@ else
 	else
 		bad "the trap is met without hakmem" "$(tail -n 1 trap.out)" trap.err
 	fi
-	for ((i = 0; i < ${#commands[@]}; i += 2)); do
-		name=${commands[i]} command=${commands[i + 1]}
-		case $name in
-		perl | python3) [ -x "/usr/bin/$name" ] || { skip "$name, alone" "/usr/bin/$name is not there"; continue; } ;;
-		esac
+	alone() { # NAME COMMAND
+		local name=$1 command=$2
 		run "" "" bare "$command"
 		# the trap's constructor before hakmem's and after it
 		run "$dir/libtrap.so:$lib" "" trap "$command"
@@ -164,7 +173,8 @@ else
 		else
 			bad "$name, alone" "$(tail -n 1 trap.out)" trap.err
 		fi
-	done
+	}
+	each alone alone
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -543,7 +543,7 @@ static void *short_life(void *arg)
 
 static int case_threads_in_turn(void)
 {
-	for (uintptr_t i = 0; i < 5000; i++) {
+	for (uintptr_t i = 0; i < 100000; i++) {
 		pthread_t t;
 		CHECK(pthread_create(&t, NULL, short_life, (void *)i) == 0);
 		pthread_join(t, NULL);
@@ -566,7 +566,7 @@ static void *waits(void *arg)
 
 static int case_threads_at_once(void)
 {
-	enum { COUNT = 1000 };
+	enum { COUNT = 2000 };
 	static pthread_t t[COUNT];
 	pthread_attr_t attr;
 	pthread_attr_init(&attr);

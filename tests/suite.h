@@ -9,6 +9,8 @@
 #define HAK_SUITE_H
 
 #include <check.h>
+#include <dirent.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,13 +19,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
+
+#include "options.h"
 
 struct suite_test {
 	const TTest *test;
 	int signal; /* the test passes by dying of it; 0: by returning */
+	const char *(*lack)(void); /* NULL, or what the machine or the build has not got for it */
+	bool opposite;		   /* the test is for machines that lack it */
 };
-#define CALM(name) { name, 0 }
-#define DIES(name, signal) { name, signal }
+#define CALM(name) { name, 0, NULL, false }
+#define DIES(name, signal) { name, signal, NULL, false }
+#define UNLESS(lack, name) { name, 0, lack, false }
+#define WHERE(lack, name) { name, 0, lack, true }
 
 /* For tests that count heaps or name node 0: the process stays on CPU 0, since threads of
  * another node have, rightly, heaps of their own. Where that CPU is not ours there is
@@ -42,6 +51,57 @@ static inline void suite_stay(void)
 		if (!(condition))                                                                  \
 			ck_abort_msg(__VA_ARGS__);                                 \
 	} while (0)
+
+/* For tests of the core: no reclaimer but where the test itself asks. */
+static inline void suite_quiet(void)
+{
+	hak_option_values[HAK_OPT_reclaim] = 0;
+}
+
+/* Threads at once, each with its number from 0 on for argument, until all have ended. What
+ * one returns is its complaint, or NULL. */
+#define SUITE_THREADS 64
+static inline void suite_threads(unsigned count, void *(*run)(void *))
+{
+	pthread_t t[SUITE_THREADS];
+	void *fault;
+	EXPECT(count <= SUITE_THREADS, "%u threads", count);
+	for (uintptr_t i = 0; i < count; i++)
+		EXPECT(pthread_create(&t[i], NULL, run, (void *)i) == 0, "no thread");
+	for (unsigned i = 0; i < count; i++) {
+		pthread_join(t[i], &fault);
+		EXPECT(!fault, "%s", (const char *)fault);
+	}
+}
+
+/* Runs it, and keeps what it wrote to stderr. */
+static inline void suite_hear(void (*run)(void), char *said, size_t cap)
+{
+	FILE *f = tmpfile();
+	int err = dup(STDERR_FILENO);
+	EXPECT(f && err >= 0 && dup2(fileno(f), STDERR_FILENO) >= 0, "no file for stderr");
+	run();
+	dup2(err, STDERR_FILENO);
+	close(err);
+	rewind(f);
+	said[fread(said, 1, cap - 1, f)] = 0;
+	fclose(f);
+}
+
+/* How many open descriptors name something with `what` in it. */
+static inline int suite_descriptors(const char *what)
+{
+	int n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		char target[64];
+		ssize_t len = readlinkat(dirfd(dir), e->d_name, target, sizeof target - 1);
+		n += len > 0 && (target[len] = 0, strstr(target, what) != NULL);
+	}
+	if (dir)
+		closedir(dir);
+	return n;
+}
 
 /* xorshift64*: the same sequence in every run, one state a thread. */
 static inline uint64_t suite_random(uint64_t *state)
@@ -63,19 +123,27 @@ static inline size_t suite_random_size(uint64_t *state, size_t most)
 static inline int suite_run(const char *name, double seconds, const struct suite_test *tests, size_t count)
 {
 	const struct rlimit no_core = { 0, 0 };
+	int skipped = 0;
 	Suite *suite = suite_create(name);
 	TCase *tcase = tcase_create(name);
 	setrlimit(RLIMIT_CORE, &no_core); /* tests that die are meant to */
 	tcase_set_timeout(tcase, seconds);
-	for (size_t i = 0; i < count; i++)
-		_tcase_add_test(tcase, tests[i].test, tests[i].signal, 0, 0, 1);
+	for (size_t i = 0; i < count; i++) {
+		const char *lack = tests[i].lack ? tests[i].lack() : NULL;
+		if (!lack == !tests[i].opposite) {
+			_tcase_add_test(tcase, tests[i].test, tests[i].signal, 0, 0, 1);
+		} else if (lack) {
+			printf("skipped: %s: %s\n", tests[i].test->name, lack);
+			skipped++;
+		}
+	}
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	int failed = srunner_ntests_failed(runner);
 	int passed = srunner_ntests_run(runner) - failed;
 	srunner_free(runner);
-	printf("%d passed, %d failed, 0 skipped\n", passed, failed);
+	printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
 	return failed != 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Does each function of the malloc family do what its manual page says? The shipped library
- * is loaded and asked by name, so Check keeps the C library's malloc.
+ * Does each function of the malloc family, and of hakmem(3), do what its manual page says? The shipped
+ * library is loaded and asked by name, so Check keeps the C library's malloc.
  *
  * The library is the file that HAK_LIBRARY names.
  */
@@ -10,6 +10,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "hakmem/hakmem.h"
 #include "route.h"
 
 #include "suite.h"
@@ -50,7 +51,17 @@
 	X(void, _ZdlPv, (void *))                                                                  \
 	X(void, _ZdaPv, (void *))                                                                  \
 	X(void, _ZdlPvm, (void *, size_t))                                                         \
-	X(void, _ZdlPvSt11align_val_t, (void *, size_t))
+	X(void, _ZdlPvSt11align_val_t, (void *, size_t))                                           \
+	X(size_t, hakmem_trim, (void))                                                             \
+	X(void, hakmem_thread_idle, (void))                                                        \
+	X(void *, hakmem_malloc_at, (int, size_t))                                                 \
+	X(void *, hakmem_memalign_at, (int, size_t, size_t))                                       \
+	X(int, hakmem_thread_bind, (int))                                                          \
+	X(int, hakmem_node_of, (const void *))                                                     \
+	X(int, hakmem_stats_get, (struct hakmem_stats *, size_t))                                  \
+	X(int, hakmem_stats_write, (enum hakmem_stats_format, hakmem_write_fn *, void *))          \
+	X(int, hakmem_profile_write, (hakmem_write_fn *, void *))                                  \
+	X(const char *, hakmem_version, (void))
 
 static struct {
 #define X(type, name, args) type(*name) args;
@@ -85,10 +96,11 @@ static void setup(void)
 	}
 	FAMILY(X)
 #undef X
-	/* the classes' strides, as the library's sizes show them */
+	/* the classes' strides, as the library's sizes show them; in hardened mode those are what was
+	 * asked for, and steps of an eighth will do */
 	for (size_t n = 1; n < HAK_SLAB_MAX;) {
 		void *p = lib.malloc(n);
-		size_t stride = lib.malloc_usable_size(p);
+		size_t usable = lib.malloc_usable_size(p), stride = usable > n ? usable : (n + n / 8) | 15;
 		lib.free(p);
 		add_border(stride);
 		n = stride + 1;
@@ -489,7 +501,8 @@ START_TEST(mallinfo_and_malloc_info_follow_what_is_live)
 	void *p = lib.malloc(10 * MIB);
 	struct mallinfo2 after = lib.mallinfo2();
 	struct mallinfo old = lib.mallinfo();
-	ck_assert_uint_eq(after.uordblks - before.uordblks, 10 * MIB);
+	/* hardened, a block of whole granules has one more for its record and guard page */
+	ck_assert_uint_eq((after.uordblks - before.uordblks) & ~(size_t)HAK_GRANULE, 10 * MIB);
 	ck_assert_uint_ge(after.arena, after.uordblks);
 	ck_assert_int_eq(old.uordblks, (int)after.uordblks);
 	/* an int cannot say 3 GiB: it says the most it can, not less than nothing */
@@ -521,6 +534,170 @@ START_TEST(malloc_trim_says_whether_memory_went_back)
 }
 END_TEST
 
+/* ---- hakmem(3) ------------------------------------------------------------------------ */
+
+/* Where this test's machine has memory: the node it runs on, and every kind. */
+static int here(void)
+{
+	unsigned node = 0;
+	suite_stay();
+	getcpu(NULL, &node);
+	return (int)node;
+}
+
+START_TEST(blocks_at_a_place_are_blocks_like_others)
+{
+	const int places[] = { here(), HAKMEM_NODE_LOCAL, HAKMEM_NODE_BANDWIDTH, HAKMEM_NODE_CAPACITY, HAKMEM_NODE_INTERLEAVED };
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		for (size_t b = 0; b < border_count; b += 7) {
+			size_t n = borders[b], align = (size_t)1 << b % 22;
+			errno = E2BIG;
+			char *p = lib.hakmem_malloc_at(places[i], n), *q = lib.hakmem_memalign_at(places[i], align, n);
+			EXPECT(p && q && errno == E2BIG, "%zu bytes at %d: errno %d", n, places[i], errno);
+			EXPECT(((uintptr_t)p & 15) == 0 && ((uintptr_t)q & (align - 1)) == 0, "%zu bytes at %d, aligned to %zu",
+			       n, places[i], align);
+			p[0] = q[0] = p[n - 1] = q[n - 1] = 1;
+			EXPECT(lib.malloc_usable_size(p) >= n && lib.hakmem_node_of(p) >= 0, "%zu bytes at %d", n, places[i]);
+			write_pattern(p, n, 0);
+			p = lib.realloc(p, n + 5000);
+			EXPECT(p && has_pattern(p, n, n), "%zu bytes at %d: contents", n, places[i]);
+			lib.free(p);
+			lib.free(q);
+		}
+		void *nothing = lib.hakmem_malloc_at(places[i], 0), *other = lib.hakmem_malloc_at(places[i], 0);
+		ck_assert(nothing && other && nothing != other);
+		lib.free(nothing), lib.free(other);
+		errno = E2BIG;
+		ck_assert(lib.hakmem_thread_bind(places[i]) == 0 && errno == E2BIG);
+		lib.free(lib.malloc(100000));
+	}
+	ck_assert_int_eq(lib.hakmem_thread_bind(HAKMEM_NODE_LOCAL), 0);
+}
+END_TEST
+
+START_TEST(no_such_place_is_einval)
+{
+	const int places[] = { HAKMEM_NODE_INTERLEAVED - 1, INT_MIN, 1023, 1024, INT_MAX };
+	const size_t aligns[] = { 0, 3, 48, SIZE_MAX };
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		errno = 0;
+		EXPECT(!lib.hakmem_malloc_at(places[i], 10) && errno == EINVAL, "malloc at %d: errno %d", places[i], errno);
+		errno = 0;
+		EXPECT(!lib.hakmem_memalign_at(places[i], 64, 10) && errno == EINVAL, "memalign at %d: errno %d", places[i], errno);
+		errno = 0;
+		EXPECT(lib.hakmem_thread_bind(places[i]) == -1 && errno == EINVAL, "bind to %d: errno %d", places[i], errno);
+	}
+	for (size_t i = 0; i < sizeof aligns / sizeof *aligns; i++) {
+		errno = 0;
+		EXPECT(!lib.hakmem_memalign_at(here(), aligns[i], 10) && errno == EINVAL, "alignment %zu: errno %d", aligns[i], errno);
+	}
+}
+END_TEST
+
+START_TEST(a_place_that_has_not_so_much_is_enomem)
+{
+	const size_t huge[] = { (size_t)PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX };
+	const int places[] = { here(), HAKMEM_NODE_LOCAL, HAKMEM_NODE_INTERLEAVED };
+	for (size_t i = 0; i < sizeof huge / sizeof *huge; i++)
+		for (size_t k = 0; k < sizeof places / sizeof *places; k++) {
+			errno = 0;
+			EXPECT(!lib.hakmem_malloc_at(places[k], huge[i]) && errno == ENOMEM, "%zu bytes: errno %d", huge[i], errno);
+			errno = 0;
+			EXPECT(!lib.hakmem_memalign_at(places[k], 4096, huge[i]) && errno == ENOMEM, "%zu bytes: errno %d",
+			       huge[i], errno);
+		}
+	errno = 0;
+	ck_assert(!lib.hakmem_memalign_at(here(), (size_t)1 << 63, 10) && errno == ENOMEM);
+}
+END_TEST
+
+START_TEST(node_of_tells_where_a_block_lies_and_why_not)
+{
+	static char data[16];
+	char *p = lib.malloc(100), *huge = lib.malloc(200 * MIB), *theirs = malloc(100);
+	const void *foreign[] = { NULL, data, &p, theirs };
+	*p = 1;
+	errno = E2BIG;
+	ck_assert(lib.hakmem_node_of(p) == here() && errno == E2BIG);
+	for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+		errno = 0;
+		EXPECT(lib.hakmem_node_of(foreign[i]) == -1 && errno == EINVAL, "pointer %zu: errno %d", i, errno);
+	}
+	errno = 0;
+	ck_assert(lib.hakmem_node_of(huge) == -1 && errno == ENODATA);
+	*huge = 1;
+	ck_assert_int_eq(lib.hakmem_node_of(huge), here());
+	lib.free(p);
+	lib.free(huge);
+	free(theirs);
+}
+END_TEST
+
+static void *free_there(void *p)
+{
+	lib.free(p);
+	return NULL;
+}
+
+START_TEST(any_thread_may_free_what_lies_at_a_place)
+{
+	const size_t sizes[] = { 100, 20000, 700000, 3 * MIB, 70 * MIB };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		pthread_t t;
+		ck_assert(!pthread_create(&t, NULL, free_there, lib.hakmem_malloc_at(here(), sizes[i])));
+		pthread_join(t, NULL);
+	}
+}
+END_TEST
+
+static void count_bytes(void *arg, const char *text, size_t bytes)
+{
+	(void)text;
+	*(size_t *)arg += bytes;
+}
+
+START_TEST(statistics_and_profile_return_what_the_manual_says)
+{
+	struct hakmem_stats s = { .mapped = 77 };
+	size_t bytes = 0;
+	ck_assert_int_eq(lib.hakmem_stats_get(&s, 15), -1);
+	ck_assert_int_eq(lib.hakmem_stats_get(&s, 0), -1);
+	ck_assert_uint_eq(s.size, 0);
+	ck_assert_int_eq(lib.hakmem_stats_get(&s, 16), 0);
+	ck_assert_uint_eq(s.size, sizeof s);
+	ck_assert_uint_eq(s.version, HAKMEM_STATS_VERSION);
+	ck_assert_uint_eq(s.mapped, 77); /* no more than was asked for */
+	ck_assert_int_eq(lib.hakmem_stats_get(&s, sizeof s), 0);
+	ck_assert_uint_gt(s.mapped, 77);
+	for (int format = HAKMEM_STATS_TABLE; format <= HAKMEM_STATS_JSON_QUICK; format++, bytes = 0) {
+		ck_assert_int_eq(lib.hakmem_stats_write((enum hakmem_stats_format)format, count_bytes, &bytes), 0);
+		ck_assert_uint_gt(bytes, 500);
+	}
+	ck_assert_int_eq(lib.hakmem_stats_write((enum hakmem_stats_format)(HAKMEM_STATS_JSON_QUICK + 1), count_bytes, &bytes), -1);
+	ck_assert_int_eq(lib.hakmem_profile_write(count_bytes, &bytes), -1);
+	ck_assert_uint_eq(bytes, 0);
+	ck_assert_str_eq(lib.hakmem_version(), HAKMEM_VERSION);
+}
+END_TEST
+
+START_TEST(trim_returns_the_bytes_and_idle_empties_the_caches)
+{
+	struct hakmem_stats before, after;
+	void *p = lib.malloc(20 * MIB);
+	memset(p, 1, 20 * MIB);
+	lib.free(p);
+	ck_assert_uint_ge(lib.hakmem_trim(), 20 * MIB);
+	ck_assert_uint_eq(lib.hakmem_trim(), 0);
+	for (int i = 0; i < 1000; i++)
+		lib.free(lib.malloc(64 + (size_t)i));
+	lib.hakmem_stats_get(&before, sizeof before);
+	lib.hakmem_thread_idle();
+	lib.hakmem_stats_get(&after, sizeof after);
+	ck_assert_uint_eq(after.cached, 0);
+	ck_assert_uint_ge(before.cached, after.cached);
+}
+END_TEST
+
 int main(void)
 {
 	const struct suite_test tests[] = {
@@ -547,6 +724,13 @@ int main(void)
 		CALM(operators_new_and_delete_are_malloc_and_free),
 		CALM(mallinfo_and_malloc_info_follow_what_is_live),
 		CALM(malloc_trim_says_whether_memory_went_back),
+		CALM(blocks_at_a_place_are_blocks_like_others),
+		CALM(no_such_place_is_einval),
+		CALM(a_place_that_has_not_so_much_is_enomem),
+		CALM(node_of_tells_where_a_block_lies_and_why_not),
+		CALM(any_thread_may_free_what_lies_at_a_place),
+		CALM(statistics_and_profile_return_what_the_manual_says),
+		CALM(trim_returns_the_bytes_and_idle_empties_the_caches),
 	};
 	if (!getenv("HAK_LIBRARY")) {
 		fprintf(stderr, "SKIP: HAK_LIBRARY names no library\n");

@@ -2,13 +2,21 @@
 /*
  * Does hakmem survive every refusal of the kernel? The system-call table fails its nth
  * call, for n = 1, 2, ... until a whole threaded run sees no failure; then all calls from
- * the nth on. Whatever fails: no crash, no hang, no lost and no doubled block, and once
- * the kernel is willing again every size can be had.
+ * the nth on; then all calls of one kind. Whatever fails: no crash, no hang, no lost and no
+ * doubled block, and once the kernel is willing again every size can be had.
  *
  * Each n runs in a fresh process, whose constructor below replaces the table before
  * hakmem's own constructor makes the first call. The machine is made up: two nodes,
  * between which threads move.
+ *
+ * io_uring's calls are libhakmem-topo's: its own table is replaced likewise, and further
+ * loops fail each of its steps, a range's completion included.
+ *
+ *   test_faults [WORD [EVERY]]   the loops with WORD in their names; of n every EVERYth
+ *
+ * HAKMEM_HARDENED holds for the runs; FAULT_EVERY stands for EVERY.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -29,40 +37,89 @@
 #include "reclaim.h"
 #include "stats.h"
 #include "sys/sys.h"
+#include "topo/topo.h"
 
 #define THREADS 3
 #define OPS 300u
 #define SLOTS 48u
 #define SHARED 64u
 #define RESULT_FD 3
-#define HANG_SECONDS 20u
+#define HANG_SECONDS 20u /* times CK_TIMEOUT_MULTIPLIER */
+#define NO_RING 77
 #define WORKERS 2
 #define MIB ((size_t)1 << 20)
 
-enum mode { NONE, ONCE, FROM };
+enum mode { NONE, ONCE, FROM, KIND /* all calls of one kind: target is its step */ };
+
+/* What can fail: each entry of the two tables, in their order, and steps that are no call of their own. */
+#define SYS_CALLS(X)                                                                                                    \
+	X(mmap) X(munmap) X(mremap) X(mprotect) X(madvise) X(munmap_own) X(madvise_own) X(madvise_vector)               \
+	X(getaffinity) X(setaffinity) X(mbind) X(get_mempolicy) X(home_node) X(where_pages) X(getcpu) X(read_file)      \
+	X(read_at) X(random) X(thread_start)
+#define RING_CALLS(X) X(create) X(submit) X(wait) X(bind_workers) X(limit_workers) X(destroy)
+#define RING_STEPS(X) X(half_a_batch) X(completion)
+
+enum step {
+#define X(name) STEP_##name,
+	SYS_CALLS(X) SYS_END_, SYS_LAST_ = SYS_END_ - 1, RING_CALLS(X) RING_STEPS(X)
+#undef X
+	STEPS
+};
+static const char *const step_names[] = {
+#define X(name) #name,
+	SYS_CALLS(X)
+#undef X
+#define X(name) "ring: " #name,
+	RING_CALLS(X) RING_STEPS(X)
+#undef X
+};
+
+/* An entry that is added to a table must be made to fail here. The ring's others cannot fail. */
+#define RING_CANNOT_FAIL 3 /* traits, in_flight, forget */
+_Static_assert(sizeof(struct hak_sys) == SYS_END_ * sizeof(void (*)(void)), "each call of the system has its injection");
+_Static_assert(sizeof(struct hak_ring_ops) == (STEP_half_a_batch - SYS_END_ + RING_CANNOT_FAIL) * sizeof(void (*)(void)),
+	       "each call of the ring has its injection");
+
+#define ERRORS 48 /* all numbers that are injected are below */
 
 /* What a child reports. */
 struct result {
 	uint64_t calls, injected, refused;
+	uint32_t by[STEPS][ERRORS]; /* injected; all of it fits in a pipe */
 };
 
 static enum mode mode;
 static uint64_t target;
 static _Atomic uint64_t calls, injected, refused;
+static _Atomic uint32_t by[STEPS][ERRORS];
 static struct hak_sys real;
+static bool ring_only; /* count and fail the steps of ring and vectors, and nothing else */
 static _Atomic bool willing; /* the end of the run: nothing fails any more */
 
 /* ---- the table that fails --------------------------------------------------------- */
 
-static bool due(void)
+/* Is this call to fail, with this error? */
+static bool due_now(enum step step, int err)
 {
 	if (atomic_load(&willing))
 		return false;
 	uint64_t n = atomic_fetch_add(&calls, 1) + 1;
-	if (mode == NONE || (mode == ONCE ? n != target : n < target))
+	if (mode == NONE || (mode == KIND ? step != target : mode == ONCE ? n != target : n < target))
 		return false;
 	atomic_fetch_add(&injected, 1);
+	atomic_fetch_add(&by[step][err], 1);
 	return true;
+}
+
+static bool due(enum step step, int err)
+{
+	return !ring_only && due_now(step, err);
+}
+
+/* By n, also if only every 100th is run. */
+static int either(int odd, int even)
+{
+	return __builtin_parityll(target) ? odd : even;
 }
 
 static int refuse(int err)
@@ -71,53 +128,62 @@ static int refuse(int err)
 	return -1;
 }
 
+static int f_fails(enum step step, int err)
+{
+	return due(step, err) ? refuse(err) : 0;
+}
+
 static void *f_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	if (due()) {
-		/* odd n: another mapping is in the way; even: no memory */
-		errno = (flags & MAP_FIXED_NOREPLACE) && target % 2 ? EEXIST : ENOMEM;
-		return MAP_FAILED;
-	}
-	return real.mmap(addr, bytes, prot, flags, fd, offset);
+	/* another mapping is in the way, or no memory */
+	int err = flags & MAP_FIXED_NOREPLACE ? either(EEXIST, ENOMEM) : ENOMEM;
+	return f_fails(STEP_mmap, err) ? MAP_FAILED : real.mmap(addr, bytes, prot, flags, fd, offset);
 }
 
 static int f_munmap(void *addr, size_t bytes)
 {
-	return due() ? refuse(ENOMEM) : real.munmap(addr, bytes);
+	return f_fails(STEP_munmap, ENOMEM) ? -1 : real.munmap(addr, bytes);
 }
 
 static void *f_mremap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to)
 {
-	if (due()) {
-		errno = ENOMEM;
-		return MAP_FAILED;
-	}
-	return real.mremap(addr, old_bytes, new_bytes, flags, to);
+	return f_fails(STEP_mremap, ENOMEM) ? MAP_FAILED : real.mremap(addr, old_bytes, new_bytes, flags, to);
 }
 
 static int f_mprotect(void *addr, size_t bytes, int prot)
 {
-	return due() ? refuse(ENOMEM) : real.mprotect(addr, bytes, prot);
+	return f_fails(STEP_mprotect, ENOMEM) ? -1 : real.mprotect(addr, bytes, prot);
 }
 
 static int f_madvise(void *addr, size_t bytes, int advice)
 {
-	return due() ? refuse(target % 2 ? EAGAIN : EINVAL) : real.madvise(addr, bytes, advice);
+	return f_fails(STEP_madvise, either(EAGAIN, EINVAL)) ? -1 : real.madvise(addr, bytes, advice);
+}
+
+static int f_munmap_own(void *addr, size_t bytes)
+{
+	return f_fails(STEP_munmap_own, ENOMEM) ? -1 : real.munmap_own(addr, bytes);
+}
+
+static int f_madvise_own(void *addr, size_t bytes, int advice)
+{
+	return f_fails(STEP_madvise_own, either(EAGAIN, EINVAL)) ? -1 : real.madvise_own(addr, bytes, advice);
 }
 
 static ssize_t f_madvise_vector(const struct iovec *ranges, size_t count, int advice)
 {
-	return due() ? refuse(target % 2 ? EPERM : EINVAL) : real.madvise_vector(ranges, count, advice);
+	int err = either(EPERM, EINVAL);
+	return due_now(STEP_madvise_vector, err) ? refuse(err) : real.madvise_vector(ranges, count, advice);
 }
 
 static int f_getaffinity(size_t bytes, void *mask)
 {
-	return due() ? refuse(EINVAL) : real.getaffinity(bytes, mask);
+	return due_now(STEP_getaffinity, EINVAL) ? refuse(EINVAL) : real.getaffinity(bytes, mask);
 }
 
 static int f_setaffinity(size_t bytes, const void *mask)
 {
-	return due() ? refuse(EINVAL) : real.setaffinity(bytes, mask);
+	return due_now(STEP_setaffinity, EINVAL) ? refuse(EINVAL) : real.setaffinity(bytes, mask);
 }
 
 /* The second node does not exist, so the kernel is not asked. */
@@ -125,7 +191,7 @@ static long f_mbind(void *addr, size_t bytes, int how, const unsigned long *node
 		    unsigned flags)
 {
 	(void)addr, (void)bytes, (void)how, (void)nodes, (void)maxnode, (void)flags;
-	return due() ? refuse(EPERM) : 0;
+	return f_fails(STEP_mbind, EPERM);
 }
 
 static long f_get_mempolicy(int *how, unsigned long *nodes, unsigned long maxnode, void *addr, unsigned long flags)
@@ -133,9 +199,10 @@ static long f_get_mempolicy(int *how, unsigned long *nodes, unsigned long maxnod
 	(void)nodes, (void)maxnode, (void)addr, (void)flags;
 	/* as getcpu below */
 	static _Atomic uint64_t asked;
-	if (atomic_fetch_add(&asked, 1) % 16 == 0 && due())
-		return refuse(ENOSYS);
-	*how = 0;
+	if (atomic_fetch_add(&asked, 1) % 16 == 0 && f_fails(STEP_get_mempolicy, ENOSYS))
+		return -1;
+	if (how)
+		*how = 0;
 	return 0;
 }
 
@@ -144,7 +211,7 @@ static _Thread_local unsigned node_here;
 static long f_home_node(void *addr, size_t bytes, unsigned node)
 {
 	(void)addr, (void)bytes, (void)node;
-	return due() ? refuse(ENOSYS) : 0;
+	return f_fails(STEP_home_node, either(ENOSYS, EINVAL));
 }
 
 static long f_where_pages(unsigned long count, void **pages, int *status)
@@ -152,15 +219,15 @@ static long f_where_pages(unsigned long count, void **pages, int *status)
 	(void)pages;
 	for (unsigned long i = 0; i < count; i++)
 		status[i] = (int)(i % 2);
-	return due() ? refuse(EPERM) : 0;
+	return f_fails(STEP_where_pages, EPERM);
 }
 
 static int f_getcpu(unsigned *cpu, unsigned *node)
 {
 	/* asked on every slow path: of those calls only a few count, or n would never end */
 	static _Atomic uint64_t asked;
-	if (atomic_fetch_add(&asked, 1) % 256 == 0 && due())
-		return refuse(ENOSYS);
+	if (atomic_fetch_add(&asked, 1) % 256 == 0 && f_fails(STEP_getcpu, ENOSYS))
+		return -1;
 	if (cpu)
 		*cpu = 0;
 	if (node)
@@ -170,8 +237,8 @@ static int f_getcpu(unsigned *cpu, unsigned *node)
 
 static ssize_t f_read_file(const char *path, char *buf, size_t cap)
 {
-	if (due())
-		return refuse(ENOENT);
+	if (f_fails(STEP_read_file, either(ENOENT, EMFILE)))
+		return -1;
 	if (strstr(path, "has_memory")) {
 		strcpy(buf, "0-1\n");
 		return 4;
@@ -183,28 +250,152 @@ static ssize_t f_read_file(const char *path, char *buf, size_t cap)
 	return real.read_file(path, buf, cap);
 }
 
+static ssize_t f_read_at(int fd, uint64_t at, void *buf, size_t bytes)
+{
+	return f_fails(STEP_read_at, either(EBADF, EINTR)) ? -1 : real.read_at(fd, at, buf, bytes);
+}
+
+static bool f_random(void *buf, size_t bytes)
+{
+	return !due(STEP_random, EAGAIN) && real.random(buf, bytes);
+}
+
 static int f_thread_start(void *(*run)(void *), void *arg)
 {
-	return due() ? EAGAIN : real.thread_start(run, arg);
+	return due(STEP_thread_start, EAGAIN) ? EAGAIN : real.thread_start(run, arg);
+}
+
+/* ---- the ring that fails ----------------------------------------------------------- */
+
+static const struct hak_ring_ops *real_ring;
+static hak_ring_done *ring_done; /* hakmem's; one thread has a ring */
+
+static int r_create(unsigned entries, struct hak_ring **out)
+{
+	int err = either(EMFILE, ENOSYS);
+	return due_now(STEP_create, err) ? -err : real_ring->create(entries, out);
+}
+
+static int r_submit(struct hak_ring *ring, const struct hak_ring_request *batch, unsigned count, unsigned *taken)
+{
+	int err = either(EBADF, EAGAIN);
+	if (due_now(STEP_submit, err)) {
+		*taken = 0;
+		return -err;
+	}
+	if (count < 2 || !due_now(STEP_half_a_batch, EBADF))
+		return real_ring->submit(ring, batch, count, taken);
+	/* half of it is taken, then it ends */
+	int error = real_ring->submit(ring, batch, count / 2, taken);
+	return error ? error : -EBADF;
+}
+
+static void r_done(void *arg, uint64_t token, int result)
+{
+	int err = either(EAGAIN, EINVAL);
+	ring_done(arg, token, due_now(STEP_completion, err) ? -err : result);
+}
+
+static int r_wait(struct hak_ring *ring, unsigned at_least, uint64_t timeout_ns, hak_ring_done *done, void *arg)
+{
+	int err = either(EBADF, EINTR);
+	ring_done = done;
+	if (!due_now(STEP_wait, err))
+		return real_ring->wait(ring, at_least, timeout_ns, r_done, arg);
+	real_ring->wait(ring, 0, 0, r_done, arg); /* what is done is in memory that both share */
+	return -err;
+}
+
+static int r_bind_workers(struct hak_ring *ring, const unsigned char *cpus, size_t mask_bytes)
+{
+	return due_now(STEP_bind_workers, EPERM) ? -EPERM : real_ring->bind_workers(ring, cpus, mask_bytes);
+}
+
+static int r_limit_workers(struct hak_ring *ring, unsigned workers)
+{
+	return due_now(STEP_limit_workers, EINVAL) ? -EINVAL : real_ring->limit_workers(ring, workers);
+}
+
+static int r_destroy(struct hak_ring *ring)
+{
+	return due_now(STEP_destroy, EBUSY) ? -EBUSY : real_ring->destroy(ring);
+}
+
+/* The second node that is made up, as the ring's user sees it: with the first one's CPUs. */
+static int (*real_load)(const char *source, void *(*map)(size_t bytes), struct hak_topology **out);
+
+static int load_two(const char *source, void *(*map)(size_t bytes), struct hak_topology **out)
+{
+	static const uint16_t other[2] = { 1, 0 };
+	static const uint32_t distance[2][2] = { { 10, 20 }, { 20, 10 } };
+	static struct hak_topo_node node[2];
+	static struct hak_topology two;
+	int error = real_load(source, map, out);
+	if (error)
+		return error;
+	if (!two.nodes) {
+		two = **out;
+		two.nodes = 2;
+		two.node = node;
+		for (uint16_t i = 0; i < 2; i++) {
+			node[i] = (*out)->node[0];
+			node[i].os_index = i;
+			node[i].spills = 1;
+			node[i].spill = &other[i];
+			node[i].distance = distance[i];
+		}
+	}
+	*out = &two;
+	return 0;
+}
+
+/* hakmem will load the same library, and find this table in it. */
+static bool install_ring(void)
+{
+	static struct hak_ring_ops failing;
+	void *library = dlopen("libhakmem-topo.so", RTLD_NOW | RTLD_LOCAL);
+	const struct hak_topo_ops *(*open)(unsigned abi) = NULL;
+	if (library)
+		*(void **)&open = dlsym(library, "hak_topo_open");
+	struct hak_topo_ops *ops = open ? (struct hak_topo_ops *)(uintptr_t)open(HAK_TOPO_ABI) : NULL;
+	struct hak_ring *ring;
+	if (!ops || !ops->ring || ops->ring->create(8, &ring))
+		return false;
+	ops->ring->destroy(ring);
+	real_ring = ops->ring;
+	failing = *real_ring;
+#define X(name) failing.name = r_##name;
+	RING_CALLS(X)
+#undef X
+	ops->ring = &failing;
+	real_load = ops->load;
+	ops->load = load_two;
+	return true;
 }
 
 /* Before hakmem's constructor: the first call of all can fail. */
 __attribute__((constructor(101))) static void install(void)
 {
 	const char *how = getenv("FAULT_MODE"), *n = getenv("FAULT_N");
+	ring_only = getenv("FAULT_RING") != NULL;
 	real = hak_sys;
 	if (!how || !n)
 		return;
 	mode = (enum mode)atoi(how);
 	target = strtoull(n, NULL, 10);
 	hak_sys = (struct hak_sys){
-		.mmap = f_mmap, .munmap = f_munmap, .mremap = f_mremap, .mprotect = f_mprotect,
-		.madvise = f_madvise, .madvise_vector = f_madvise_vector,
-		.getaffinity = f_getaffinity, .setaffinity = f_setaffinity, .mbind = f_mbind, .get_mempolicy = f_get_mempolicy,
-		.home_node = f_home_node, .where_pages = f_where_pages, .getcpu = f_getcpu,
-		.read_file = f_read_file, .thread_start = f_thread_start,
+#define X(name) .name = f_##name,
+		SYS_CALLS(X)
+#undef X
 	};
-	alarm(HANG_SECONDS);
+	const char *times = getenv("CK_TIMEOUT_MULTIPLIER");
+	alarm(HANG_SECONDS * (times ? (unsigned)atoi(times) : 1));
+	if (!ring_only)
+		return;
+	/* where madvise is not libc's only the loop is used: another library may watch */
+	hak_sys.madvise = real.madvise;
+	if (!install_ring())
+		_exit(NO_RING);
 }
 
 /* ---- blocks with patterns ----------------------------------------------------------- */
@@ -499,8 +690,9 @@ static int child(void)
 	for (unsigned i = 0; i < SHARED; i++)
 		if (shared[i].p)
 			drop(&shared[i]);
-	struct result r = { atomic_load(&calls), atomic_load(&injected), atomic_load(&refused) };
 	atomic_store(&willing, true);
+	struct result r = { atomic_load(&calls), atomic_load(&injected), atomic_load(&refused), { { 0 } } };
+	memcpy(r.by, by, sizeof r.by);
 	check_all_sizes();
 	check_nothing_lost();
 	return write(RESULT_FD, &r, sizeof r) == sizeof r ? 0 : 1;
@@ -514,14 +706,19 @@ struct run {
 	uint64_t n;
 };
 
-static bool start(struct run *run, enum mode how, uint64_t n)
+static bool start(struct run *run, enum mode how, uint64_t n, bool ring, const char *hardened)
 {
 	int fds[2];
-	char m[32], t[40];
-	char *env[] = { m, t, (char[]){ "HAKMEM_DECAY_MS=10" }, (char[]){ "HAKMEM_HUGE_ZONE_KIB=512" }, NULL };
+	char m[32], t[40], mode_of[40], times_of[40], path[4096];
+	const char *folders = getenv("LD_LIBRARY_PATH"), *times = getenv("CK_TIMEOUT_MULTIPLIER");
+	char *env[] = { m, t, mode_of, times_of, (char[]){ "HAKMEM_DECAY_MS=10" }, (char[]){ "HAKMEM_HUGE_ZONE_KIB=512" },
+			ring ? path : NULL, (char[]){ "FAULT_RING=1" }, (char[]){ "HAKMEM_RECLAIM=uring" }, NULL };
+	snprintf(path, sizeof path, "LD_LIBRARY_PATH=%s", folders ? folders : "");
 	char *args[] = { (char[]){ "test_faults" }, NULL };
 	if (pipe2(fds, O_CLOEXEC))
 		return false;
+	snprintf(mode_of, sizeof mode_of, "HAKMEM_HARDENED=%s", hardened);
+	snprintf(times_of, sizeof times_of, "CK_TIMEOUT_MULTIPLIER=%s", times ? times : "1");
 	snprintf(m, sizeof m, "FAULT_MODE=%d", (int)how);
 	snprintf(t, sizeof t, "FAULT_N=%llu", (unsigned long long)n);
 	run->n = n;
@@ -555,15 +752,29 @@ static bool finish(struct run *run, struct result *r, const char *name)
 	return false;
 }
 
+static const char *only; /* a word of the loops to run */
+static const char *hardened = "0"; /* HAKMEM_HARDENED */
+static uint64_t every = 1; /* of the numbers n, to save time */
+static uint64_t all_runs, all_faults, all_by[STEPS][ERRORS]; /* survived */
+
+static void add(const struct result *r)
+{
+	all_runs++;
+	all_faults += r->injected;
+	for (int step = 0; step < STEPS; step++)
+		for (int err = 0; err < ERRORS; err++)
+			all_by[step][err] += r->by[step][err];
+}
+
 /* Loops n. True: every run survived, and one at the end saw no failure. */
-static bool loop(enum mode how, const char *name)
+static bool loop(enum mode how, const char *name, bool ring)
 {
 	uint64_t runs = 0, faults = 0, refusals = 0, bad = 0;
-	bool quiet = false;
-	for (uint64_t n = 1; !quiet && bad < 5; n += WORKERS) {
+	bool quiet = only && !strstr(name, only);
+	for (uint64_t n = 1; !quiet && bad < 5; n += WORKERS * every) {
 		struct run run[WORKERS];
 		for (int i = 0; i < WORKERS; i++)
-			if (!start(&run[i], how, n + (uint64_t)i)) {
+			if (!start(&run[i], how, n + (uint64_t)i * every, ring, hardened)) {
 				perror("fork");
 				exit(1);
 			}
@@ -575,6 +786,7 @@ static bool loop(enum mode how, const char *name)
 			}
 			runs++;
 			faults += r.injected;
+			add(&r);
 			refusals += r.refused;
 			quiet |= r.injected == 0;
 			if (!r.injected && r.refused) {
@@ -589,19 +801,85 @@ static bool loop(enum mode how, const char *name)
 	return bad == 0;
 }
 
-int main(void)
+/* The runs with the ring alone come by these for sure. */
+static bool is_rings(enum step step)
 {
-	int failed = 0;
+	return step >= SYS_END_ || step == STEP_madvise_vector || step == STEP_getaffinity || step == STEP_setaffinity;
+}
+
+/* A line for each step, and how often it failed with which error. Returns how many never failed. */
+static int print_steps(bool ring)
+{
+	int never = 0;
+	for (enum step step = 0; step < STEPS; step++) {
+		bool any = !ring && is_rings(step);
+		printf("  %-20s", step_names[step]);
+		for (int err = 0; err < ERRORS; err++)
+			if (all_by[step][err]) {
+				printf(" %s %llu", strerrorname_np(err), (unsigned long long)all_by[step][err]);
+				any = true;
+			}
+		puts(any ? "" : " never");
+		never += !any;
+	}
+	return never;
+}
+
+/* All calls of one kind fail, kind after kind: a kernel without them. */
+static bool loop_kinds(bool ring)
+{
+	bool good = true;
+	for (enum step step = 0; step < STEPS; step++) {
+		struct run run;
+		struct result r;
+		if ((is_rings(step) && !ring) || (only && !strstr("kind", only)))
+			continue;
+		/* only hardened mode asks for random numbers */
+		if (!start(&run, KIND, step, is_rings(step), step == STEP_random ? "1" : hardened) ||
+		    !finish(&run, &r, step_names[step])) {
+			good = false;
+			continue;
+		}
+		add(&r);
+	}
+	printf("all calls of one kind fail: %s\n", good ? "ok" : "bad");
+	return good;
+}
+
+int main(int argc, char **argv)
+{
+	int failed = 0, skipped = 0, status;
 	struct run run;
 	struct result r = { 0 };
 	if (getenv("FAULT_MODE"))
 		return child();
 	signal(SIGPIPE, SIG_IGN);
-	if (!start(&run, NONE, 0) || !finish(&run, &r, "no fault") || r.refused || r.calls < 50)
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	only = argc > 1 && *argv[1] ? argv[1] : NULL;
+	const char *rarely = argc > 2 ? argv[2] : getenv("FAULT_EVERY");
+	every = rarely ? strtoull(rarely, NULL, 10) : 1;
+	if (getenv("HAKMEM_HARDENED"))
+		hardened = getenv("HAKMEM_HARDENED");
+	if (!start(&run, NONE, 0, false, hardened) || !finish(&run, &r, "no fault") || r.refused || r.calls < 50)
 		failed++;
 	printf("no fault: %llu calls\n", (unsigned long long)r.calls);
-	failed += !loop(ONCE, "the nth call fails");
-	failed += !loop(FROM, "all calls from the nth on fail");
-	printf("%d passed, %d failed, 0 skipped\n", 3 - failed, failed);
+	failed += !loop(ONCE, "the nth call fails", false);
+	failed += !loop(FROM, "all calls from the nth on fail", false);
+	if (start(&run, NONE, 0, true, hardened) && waitpid(run.pid, &status, 0) == run.pid && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == NO_RING) {
+		printf("the ring's steps: skipped: no io_uring, or no libhakmem-topo.so\n");
+		skipped = 2;
+	} else {
+		failed += !loop(ONCE, "the ring's nth step fails", true);
+		failed += !loop(FROM, "all steps of the ring from the nth on fail", true);
+	}
+	failed += !loop_kinds(!skipped);
+	int never = print_steps(!skipped);
+	if (!only && every == 1 && never) {
+		printf("%d steps never failed: they are not tested\n", never);
+		failed++;
+	}
+	printf("all: %llu injected faults survived in %llu runs\n", (unsigned long long)all_faults, (unsigned long long)all_runs);
+	printf("%d passed, %d failed, %d skipped\n", 6 - failed - skipped, failed, skipped);
 	return failed != 0;
 }

@@ -6,7 +6,6 @@
 #include "numa/huge.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,9 +23,10 @@
 #define MIB ((size_t)1 << 20)
 #define LIVE 200
 
-static void setup(void)
+static void setup_keeping(size_t room)
 {
-	hak_option_values[HAK_OPT_reclaim] = 0; /* only when a test asks */
+	suite_quiet();
+	hak_own_set_room(room);
 }
 
 struct figures {
@@ -66,7 +66,7 @@ static void check(const void *p, size_t bytes, uint64_t id, size_t marked)
 START_TEST(runs_of_every_size_are_aligned_disjoint_and_go_back_whole)
 {
 	static void *p[48];
-	setup();
+	suite_quiet();
 	for (int round = 0; round < 3; round++) {
 		size_t sum = 0;
 		for (uint32_t i = 0; i < 48; i++) {
@@ -99,7 +99,7 @@ START_TEST(a_random_life_of_runs_and_own_mappings_never_overlaps)
 		size_t bytes;
 	} block[LIVE];
 	uint64_t seed = 31;
-	setup();
+	setup_keeping(200 * MIB);
 	for (uint64_t step = 0; step < 5000; step++) {
 		uint32_t i = (uint32_t)(suite_random(&seed) % LIVE);
 		uint64_t id = (uint64_t)i << 44;
@@ -149,7 +149,7 @@ END_TEST
 
 START_TEST(calloc_is_zero_after_the_same_memory_was_used)
 {
-	setup();
+	suite_quiet();
 	for (size_t n = 300 * 1024; n <= 70 * MIB; n *= 3) {
 		for (int round = 0; round < 3; round++) {
 			unsigned char *p = hak_calloc(n / 16, 16);
@@ -171,7 +171,7 @@ END_TEST
 
 START_TEST(a_run_grows_in_place_into_free_neighbours_and_shrinks_in_place)
 {
-	setup();
+	suite_quiet();
 	char *p = hak_malloc(4 * MIB), *q = hak_malloc(4 * MIB), *wall = hak_malloc(4 * MIB);
 	ck_assert_ptr_eq(q, p + 4 * MIB);
 	mark(p, 4 * MIB, 1);
@@ -197,7 +197,7 @@ END_TEST
 
 START_TEST(a_run_at_the_end_of_its_arena_grows_the_arena)
 {
-	setup();
+	suite_quiet();
 	char *p = hak_malloc(4 * MIB);
 	size_t mapped = figures().span_mapped;
 	mark(p, 4 * MIB, 3);
@@ -210,9 +210,62 @@ START_TEST(a_run_at_the_end_of_its_arena_grows_the_arena)
 }
 END_TEST
 
+#define SPAN (32 * MIB)
+
+static bool looked;
+
+static int look_and_advise(void *p, size_t bytes, int advice)
+{
+	if (advice == MADV_DONTNEED && bytes >= SPAN) {
+		looked = true;
+		hak_free(hak_malloc(SPAN)); /* from another arena */
+	}
+	return madvise(p, bytes, advice);
+}
+
+/* What was not found is looked for again as soon as something came back, by each of the ways. */
+START_TEST(an_arena_that_had_no_room_is_known_to_have_it_again)
+{
+	char *p[2 * HAK_ARENA / SPAN];
+	suite_quiet();
+	for (size_t i = 0; i < 2 * HAK_ARENA / SPAN; i++)
+		ck_assert_ptr_nonnull(p[i] = hak_malloc(SPAN));
+	size_t mapped = figures().span_mapped;
+	ck_assert_uint_eq(mapped, 2 * HAK_ARENA);
+	hak_free(p[3]);
+	ck_assert_ptr_eq(hak_malloc(SPAN), p[3]);
+	/* a part of one does for a smaller one, not for as large a one */
+	ck_assert_ptr_eq(hak_realloc(p[5], SPAN / 4), p[5]);
+	char *q = hak_malloc(SPAN / 2);
+	ck_assert_ptr_eq(q, p[5] + SPAN / 4);
+	hak_free(q);
+	hak_reclaim_all();
+	ck_assert_ptr_eq(hak_malloc(SPAN / 4 * 3), q);
+	ck_assert_uint_eq(figures().span_mapped, mapped);
+	/* while the kernel takes it back it is nobody's */
+	hak_free(p[7]);
+	hak_sys.madvise = look_and_advise;
+	hak_reclaim_all();
+	ck_assert(looked);
+	ck_assert_uint_gt(figures().span_mapped, mapped);
+	bool again = false;
+	for (size_t i = 0; i <= HAK_ARENA / SPAN; i++)
+		again |= hak_malloc(SPAN) == p[7];
+	ck_assert(again);
+	ck_assert_uint_eq(figures().span_mapped, 3 * HAK_ARENA);
+	ck_assert_ptr_nonnull(hak_realloc(p[9], SPAN / 4));
+	/* where there is none so large there may be one that is smaller */
+	ck_assert_ptr_nonnull(hak_malloc(SPAN));
+	ck_assert_uint_gt(figures().span_mapped, 3 * HAK_ARENA);
+	for (size_t i = 1; i < HAK_ARENA / SPAN; i++)
+		ck_assert_ptr_nonnull(hak_malloc(SPAN));
+	ck_assert_ptr_eq(hak_malloc(SPAN / 2), p[9] + SPAN / 4);
+}
+END_TEST
+
 START_TEST(the_tail_that_growth_took_and_shrinking_gave_back_has_the_right_tags)
 {
-	setup();
+	suite_quiet();
 	char *p = hak_malloc(2 * MIB);
 	ck_assert_ptr_eq(hak_realloc(p, 6 * MIB), p);
 	for (size_t at = HAK_GRANULE; at < 6 * MIB; at += HAK_GRANULE)
@@ -228,7 +281,7 @@ END_TEST
 
 START_TEST(every_alignment_is_kept_at_every_size)
 {
-	setup();
+	suite_quiet();
 	for (size_t align = HAK_GRANULE; align <= 64 * MIB; align *= 2)
 		for (size_t n = 1; n <= 80 * MIB; n = n * 7 + 1) {
 			char *p = hak_memalign(align, n);
@@ -246,7 +299,7 @@ END_TEST
 /* aligned_alloc(align, 0): a block of its own, like malloc(0). */
 START_TEST(no_bytes_at_all_at_a_large_alignment_are_still_a_block)
 {
-	setup();
+	suite_quiet();
 	for (size_t align = HAK_MIN_ALIGN; align <= 16 * MIB; align *= 2) {
 		char *p = hak_memalign(align, 0), *q = hak_memalign(align, 0), *r = hak_memalign(align, 1);
 		EXPECT(p && q && r, "aligned to %zu: NULL", align);
@@ -264,7 +317,7 @@ END_TEST
 
 START_TEST(from_64_mib_a_block_is_a_mapping_of_its_own)
 {
-	setup();
+	suite_quiet();
 	char *below = hak_malloc(HAK_HUGE_OWN - 1), *own = hak_malloc(HAK_HUGE_OWN);
 	ck_assert_uint_eq(figures().own_blocks, 1);
 	ck_assert_uint_eq(figures().own_mapped, HAK_HUGE_OWN);
@@ -282,7 +335,7 @@ END_TEST
 
 START_TEST(own_mappings_grow_and_shrink_by_moving_page_tables)
 {
-	setup();
+	suite_quiet();
 	char *p = hak_malloc(70 * MIB);
 	mark(p, 70 * MIB, 4);
 	for (size_t n = 80 * MIB; n <= 400 * MIB; n += 40 * MIB) {
@@ -311,7 +364,7 @@ START_TEST(the_table_of_own_mappings_holds_thousands_and_forgets_them)
 {
 	enum { MANY = 1500 };
 	static char *p[MANY];
-	setup();
+	suite_quiet();
 	for (int round = 0; round < 3; round++) {
 		for (int i = 0; i < MANY; i++) {
 			p[i] = hak_memalign(4 * MIB, 1);
@@ -335,7 +388,7 @@ END_TEST
 START_TEST(small_numbers_are_no_blocks_whatever_was_deleted)
 {
 	static char *p[60];
-	setup();
+	suite_quiet();
 	for (int round = 0; round < 60; round++) {
 		for (int i = 0; i < 60; i++)
 			p[i] = hak_memalign(4 * MIB, 1);
@@ -365,7 +418,7 @@ static void *no_mmap(void *addr, size_t bytes, int prot, int flags, int fd, off_
 
 START_TEST(a_block_that_cannot_grow_stays_as_it_is)
 {
-	setup();
+	suite_quiet();
 	char *own = hak_malloc(70 * MIB), *run = hak_malloc(4 * MIB);
 	mark(own, 70 * MIB, 5);
 	mark(run, 4 * MIB, 6);
@@ -390,7 +443,7 @@ START_TEST(a_block_that_cannot_grow_is_not_lost_when_the_table_is_full_too)
 {
 	static char *p[4096];
 	int n = 0;
-	setup();
+	suite_quiet();
 	for (; n < 24; n++)
 		p[n] = hak_malloc(70 * MIB);
 	hak_sys.mremap = no_mremap;
@@ -420,7 +473,7 @@ static void *mmap_into_window(void *addr, size_t bytes, int prot, int flags, int
 /* Arenas' slots are not reserved: the kernel may place any mapping in one, ours too. */
 START_TEST(an_own_mapping_that_lies_in_an_arenas_slot_is_a_block_like_others)
 {
-	setup();
+	suite_quiet();
 	hak_free(hak_malloc(10));
 	into_window = (char *)hak_windows[0].base + HAK_ARENA;
 	hak_sys.mmap = mmap_into_window;
@@ -475,11 +528,167 @@ static void *trade(void *arg)
 	return NULL;
 }
 
+/* ---- own mappings that are kept -------------------------------------------------- */
+
+static size_t kept(void)
+{
+	return hak_counted(own_kept);
+}
+
+static char *filled(size_t bytes, char with)
+{
+	char *p = hak_malloc(bytes);
+	EXPECT(p, "no memory for %zu", bytes);
+	for (size_t at = 0; at < bytes; at += HAK_GRANULE)
+		p[at] = with;
+	return p;
+}
+
+START_TEST(an_own_mapping_that_is_freed_serves_the_next_block)
+{
+	setup_keeping(400 * MIB);
+	char *p = filled(70 * MIB, 1);
+	hak_free(p);
+	ck_assert_uint_eq(kept(), 70 * MIB);
+	ck_assert_uint_eq(figures().own_mapped, 0);
+	/* its pages as well: nothing went to the kernel and back */
+	char *q = hak_malloc(66 * MIB);
+	ck_assert_ptr_eq(q, p);
+	ck_assert_int_eq(q[0], 1);
+	ck_assert_uint_eq(hak_usable_size(q), 70 * MIB);
+	ck_assert_uint_eq(kept(), 0);
+	hak_free(q);
+	q = hak_calloc(1, 70 * MIB);
+	ck_assert_ptr_eq(q, p);
+	for (size_t at = 0; at < 70 * MIB; at += HAK_GRANULE)
+		EXPECT(q[at] == 0, "calloc's byte %zu is %d", at, q[at]);
+	hak_free(q);
+}
+END_TEST
+
+START_TEST(what_is_kept_is_taken_apart_and_joined_again)
+{
+	setup_keeping(400 * MIB);
+	char *whole = filled(300 * MIB, 1), *part[4];
+	hak_free(whole);
+	for (size_t i = 0; i < 4; i++) {
+		part[i] = hak_malloc(65 * MIB);
+		ck_assert_ptr_eq(part[i], whole + i * 66 * MIB);
+	}
+	ck_assert_uint_eq(kept(), 36 * MIB);
+	/* in an order in which some find both neighbours, some one, some none */
+	for (size_t i = 0; i < 4; i++)
+		hak_free(part[(i * 2 + 1) % 5 % 4]);
+	ck_assert_uint_eq(kept(), 300 * MIB);
+	ck_assert_ptr_eq(hak_malloc(300 * MIB), whole);
+}
+END_TEST
+
+START_TEST(a_block_of_two_mappings_that_were_joined_grows_as_others_do)
+{
+	setup_keeping(800 * MIB);
+	char *a = filled(64 * MIB, 1), *b = filled(64 * MIB, 2);
+	/* else the kernel may make them one mapping */
+	ck_assert_int_eq(madvise(a, 64 * MIB, MADV_DONTDUMP), 0);
+	if (a - b != 64 * (ptrdiff_t)MIB && b - a != 64 * (ptrdiff_t)MIB)
+		return; /* the kernel put something between */
+	hak_free(a);
+	hak_free(b);
+	char *p = filled(128 * MIB, 3);
+	ck_assert_ptr_eq(p, a < b ? a : b);
+	p = hak_realloc(p, 300 * MIB);
+	ck_assert_ptr_nonnull(p);
+	for (size_t at = 0; at < 128 * MIB; at += HAK_GRANULE)
+		EXPECT(p[at] == 3, "byte %zu is %d", at, p[at]);
+	hak_free(p);
+}
+END_TEST
+
+START_TEST(what_is_kept_is_bounded)
+{
+	char *p[5];
+	setup_keeping(200 * MIB);
+	for (int i = 0; i < 5; i++) {
+		p[i] = filled((size_t)(70 + 20 * i) * MIB, 1);
+		/* no neighbours, which would become one */
+		ck_assert(mmap(NULL, HAK_SUPER, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+	}
+	for (int i = 0; i < 3; i++)
+		hak_free(p[i]);
+	ck_assert_uint_eq(kept(), (70 + 90 + 110) * MIB);
+	/* more than the reclaimer may have before it: its free unmaps it */
+	hak_free(p[4]);
+	ck_assert_uint_eq(kept(), (70 + 90 + 110) * MIB);
+	ck_assert(hak_own_give_back(HAK_OWN_OVER));
+	ck_assert_uint_eq(kept(), 200 * MIB);
+	ck_assert(!hak_own_give_back(HAK_OWN_OVER));
+	hak_own_set_room(0);
+	hak_free(p[3]);
+	ck_assert_uint_eq(kept(), 200 * MIB);
+	hak_reclaim_all();
+	ck_assert_uint_eq(kept(), 0);
+}
+END_TEST
+
+START_TEST(what_is_kept_goes_at_the_second_look)
+{
+	setup_keeping(400 * MIB);
+	char *old = filled(70 * MIB, 1), *later = filled(90 * MIB, 1);
+	unsigned char in[1];
+	hak_free(old);
+	ck_assert(hak_own_give_back(HAK_OWN_OLD));
+	ck_assert_uint_eq(kept(), 70 * MIB);
+	hak_free(later); /* may be a neighbour of the first: then both are new */
+	hak_own_give_back(HAK_OWN_OLD);
+	ck_assert_uint_ge(kept(), 90 * MIB);
+	ck_assert(!hak_own_give_back(HAK_OWN_OLD));
+	ck_assert_uint_eq(kept(), 0);
+	ck_assert_int_eq(mincore(later, HAK_PAGE, in), -1);
+	ck_assert_int_eq(errno, ENOMEM);
+	ck_assert_uint_eq(hak_counted(released), 160 * MIB);
+}
+END_TEST
+
+START_TEST(a_request_about_to_fail_gets_what_is_kept)
+{
+	struct rlimit space;
+	setup_keeping(800 * MIB);
+	hak_free(hak_malloc(400 * MIB)); /* all but what the next needs is there already */
+	FILE *f = fopen("/proc/self/statm", "r");
+	size_t pages = 0;
+	ck_assert(f && fscanf(f, "%zu", &pages) == 1);
+	fclose(f);
+	space.rlim_cur = space.rlim_max = pages * HAK_PAGE + 50 * MIB;
+	ck_assert_int_eq(setrlimit(RLIMIT_AS, &space), 0);
+	ck_assert_uint_eq(kept(), 400 * MIB);
+	ck_assert_ptr_nonnull(hak_malloc(420 * MIB));
+	ck_assert_uint_eq(kept(), 0);
+}
+END_TEST
+
+START_TEST(what_has_a_policy_of_its_own_is_not_kept)
+{
+	setup_keeping(400 * MIB);
+	char *p = hak_own_alloc(0, 70 * MIB, HAK_SUPER);
+	hak_free(p);
+	ck_assert_uint_eq(kept(), 0);
+}
+END_TEST
+
+START_TEST(a_kept_block_that_is_freed_again_is_a_fault)
+{
+	setup_keeping(400 * MIB);
+	char *p = hak_malloc(70 * MIB);
+	hak_free(p);
+	hak_free(p);
+}
+END_TEST
+
 START_TEST(threads_trade_huge_blocks_and_lose_none)
 {
 	pthread_t t[WORKERS];
 	void *fault;
-	setup();
+	setup_keeping(200 * MIB);
 	for (uintptr_t i = 0; i < WORKERS; i++)
 		ck_assert_int_eq(pthread_create(&t[i], NULL, trade, (void *)i), 0);
 	for (int i = 0; i < WORKERS; i++) {
@@ -499,6 +708,7 @@ SUITE("huge", 60,
       CALM(calloc_is_zero_after_the_same_memory_was_used),
       CALM(a_run_grows_in_place_into_free_neighbours_and_shrinks_in_place),
       CALM(a_run_at_the_end_of_its_arena_grows_the_arena),
+      CALM(an_arena_that_had_no_room_is_known_to_have_it_again),
       CALM(the_tail_that_growth_took_and_shrinking_gave_back_has_the_right_tags),
       CALM(every_alignment_is_kept_at_every_size),
       CALM(no_bytes_at_all_at_a_large_alignment_are_still_a_block),
@@ -509,4 +719,12 @@ SUITE("huge", 60,
       CALM(a_block_that_cannot_grow_stays_as_it_is),
       CALM(a_block_that_cannot_grow_is_not_lost_when_the_table_is_full_too),
       CALM(an_own_mapping_that_lies_in_an_arenas_slot_is_a_block_like_others),
+      CALM(an_own_mapping_that_is_freed_serves_the_next_block),
+      CALM(what_is_kept_is_taken_apart_and_joined_again),
+      CALM(a_block_of_two_mappings_that_were_joined_grows_as_others_do),
+      CALM(what_is_kept_is_bounded),
+      CALM(what_is_kept_goes_at_the_second_look),
+      CALM(a_request_about_to_fail_gets_what_is_kept),
+      CALM(what_has_a_policy_of_its_own_is_not_kept),
+      DIES(a_kept_block_that_is_freed_again_is_a_fault, SIGABRT),
       CALM(threads_trade_huge_blocks_and_lose_none))

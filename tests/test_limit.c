@@ -2,7 +2,6 @@
 /* Are limits read as written, does the hard one hold, and does the reclaimer hear of pressure? */
 #include "limit.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -100,7 +99,9 @@ static uint64_t fill(size_t bytes)
 START_TEST(the_hard_limit_holds_for_every_kind_of_block)
 {
 	static const size_t sizes[] = { 40000, 300 * KIB, 5 * MIB, 70 * MIB };
+	suite_stay(); /* what was freed serves the node that it is of */
 	limits(NULL, "256M");
+	hak_option_values[HAK_OPT_decay_ms] = 3600000; /* what goes back a part at a time leaves gaps */
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		int status;
 		pid_t pid = fork();
@@ -175,40 +176,25 @@ START_TEST(a_bad_limit_is_none)
 END_TEST
 
 /* Descriptors of a PSI trigger that this process has. */
-static int triggers(void)
-{
-	int n = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		char path[300], target[64];
-		snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
-		ssize_t len = readlink(path, target, sizeof target - 1);
-		n += len > 0 && (target[len] = 0, strstr(target, "pressure") != NULL);
-	}
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
 START_TEST(the_trigger_is_opened_once_and_again_if_it_was_closed)
 {
 	int status;
 	limits(NULL, NULL);
 	hak_fork_check(); /* links init.c: fork's handlers */
 	hak_limit_is_pressed();
-	int have = triggers();
+	int have = suite_descriptors("pressure");
 	ck_assert_int_le(have, 1); /* 0: this kernel has no PSI */
 	hak_limit_is_pressed();
-	ck_assert_int_eq(triggers(), have);
+	ck_assert_int_eq(suite_descriptors("pressure"), have);
 	pid_t pid = fork();
 	if (pid == 0) {
 		/* it was the parent's */
-		int inherited = triggers();
+		int inherited = suite_descriptors("pressure");
 		syscall(SYS_close_range, 3, ~0u, 0);
 		int mine = open("/dev/null", O_RDONLY);
 		for (int i = 0; i < 20; i++) {
 			hak_limit_is_pressed();
-			if (triggers() != have && i < 5)
+			if (suite_descriptors("pressure") != have && i < 5)
 				_exit(3);
 			if (fcntl(mine, F_GETFD) < 0)
 				_exit(4); /* a file of the program's own was closed */
@@ -230,6 +216,8 @@ START_TEST(under_pressure_the_reclaimer_gives_every_empty_granule_back)
 	limits("1K", NULL);
 	hak_option_values[HAK_OPT_decay_ms] = 50;
 	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
+	hak_option_values[HAK_OPT_huge_price] = 0;
+	hak_option_values[HAK_OPT_huge_proof] = 0;
 	hak_free(hak_malloc(64 * MIB - 1)); /* so that the reclaimer starts */
 	for (int i = 0; i < RUNS; i++)
 		memset(run[i] = hak_malloc(320 * KIB), 1, 320 * KIB);
@@ -243,8 +231,24 @@ START_TEST(under_pressure_the_reclaimer_gives_every_empty_granule_back)
 }
 END_TEST
 
+START_TEST(pressure_does_not_wait_for_a_long_decay)
+{
+	limits("1K", NULL);
+	hak_option_values[HAK_OPT_decay_ms] = 3600000;
+	hak_free(hak_malloc(64 * MIB - 1)); /* so that the reclaimer starts */
+	void *p = hak_malloc(4 * MIB);
+	memset(p, 1, 4 * MIB);
+	hak_free(p);
+	for (int i = 0; i < 2000 && hak_counted(released) < 4 * MIB; i++)
+		usleep(10000);
+	ck_assert(hak_reclaim_running());
+	ck_assert_uint_ge(hak_counted(released), 4 * MIB);
+}
+END_TEST
+
 SUITE("limit", 60, CALM(sizes_are_read_as_they_are_written), CALM(a_share_is_one_of_the_cgroup),
       CALM(the_hard_limit_holds_for_every_kind_of_block), CALM(an_own_mapping_counts_while_it_is_there),
       CALM(the_cgroups_limits_press_at_nine_tenths), CALM(the_soft_limit_presses), CALM(a_bad_limit_is_none),
       CALM(the_trigger_is_opened_once_and_again_if_it_was_closed),
-      CALM(under_pressure_the_reclaimer_gives_every_empty_granule_back))
+      CALM(under_pressure_the_reclaimer_gives_every_empty_granule_back),
+      CALM(pressure_does_not_wait_for_a_long_decay))

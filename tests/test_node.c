@@ -22,6 +22,7 @@
 #include "suite.h"
 
 #define MIB ((size_t)1 << 20)
+#define WEIGHTED 6 /* MPOL_WEIGHTED_INTERLEAVE, Linux 6.9 */
 
 /* ---- a machine out of sysfs files -------------------------------------------------- */
 
@@ -37,10 +38,11 @@ static struct {
 	int mode;
 	unsigned long nodes[HAK_NODE_WORDS];
 	unsigned home;
-	unsigned calls;
+	unsigned calls; /* refused ones too */
 } bound;
 static int refuse_home, refuse_bind, refuse_where;
 static int where_all; /* the node that pages are said to lie on */
+static int advice;    /* the newest about huge pages */
 static struct hak_sys real;
 
 static ssize_t f_read_file(const char *path, char *buf, size_t cap)
@@ -80,7 +82,8 @@ static long f_get_mempolicy(int *mode, unsigned long *nodes, unsigned long maxno
 		return -1;
 	}
 	EXPECT(maxnode > HAK_NODE_IDS, "the kernel refuses a mask smaller than its own");
-	*mode = policy;
+	if (mode)
+		*mode = policy;
 	memcpy(nodes, policy_nodes, sizeof policy_nodes);
 	return 0;
 }
@@ -88,12 +91,12 @@ static long f_get_mempolicy(int *mode, unsigned long *nodes, unsigned long maxno
 static long f_mbind(void *p, size_t bytes, int mode, const unsigned long *nodes, unsigned long maxnode, unsigned flags)
 {
 	(void)p, (void)bytes, (void)maxnode, (void)flags;
+	bound.calls++;
 	if (refuse_bind) {
 		errno = refuse_bind;
 		return -1;
 	}
 	bound.mode = mode;
-	bound.calls++;
 	memcpy(bound.nodes, nodes, sizeof bound.nodes);
 	return 0;
 }
@@ -115,6 +118,13 @@ static long f_where_pages(unsigned long count, void **pages, int *status)
 	return refuse_where ? -1 : 0;
 }
 
+static int f_madvise_own(void *p, size_t bytes, int what)
+{
+	if (what == MADV_HUGEPAGE || what == MADV_NOHUGEPAGE)
+		advice = what;
+	return real.madvise_own(p, bytes, what);
+}
+
 static void boot(const char *has_memory, const char *has_cpu, const char *online)
 {
 	hak_option_values[HAK_OPT_reclaim] = 0;
@@ -128,6 +138,7 @@ static void boot(const char *has_memory, const char *has_cpu, const char *online
 	hak_sys.mbind = f_mbind;
 	hak_sys.home_node = f_home_node;
 	hak_sys.where_pages = f_where_pages;
+	hak_sys.madvise_own = f_madvise_own;
 	atomic_store(&hak_node_count, 0);
 }
 
@@ -244,11 +255,55 @@ START_TEST(interleaved_memory_is_not_laid_on_huge_pages)
 	boot("0-1", "0-1", "0-1");
 	policy_nodes[0] = 3;
 	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
-	for (policy = MPOL_BIND; policy <= 6; policy += 1) {
-		bool turns = policy == MPOL_INTERLEAVE || policy == 6;
+	hak_option_values[HAK_OPT_huge_price] = 0;
+	for (policy = MPOL_BIND; policy <= WEIGHTED; policy += 1) {
+		bool turns = policy == MPOL_INTERLEAVE || policy == WEIGHTED;
+		int expected = turns ? MADV_NOHUGEPAGE : MADV_HUGEPAGE;
 		ck_assert_int_eq(hak_node_interleaves(hak_node_mine()), turns);
 		ck_assert_int_eq(hak_node_wants_huge(hak_node_mine()), !turns);
+		/* a span arena's first step, its next, and a mapping of its own */
+		for (size_t mib = 3; mib <= 100; mib += mib < 40 ? 37 : 60) {
+			advice = 0;
+			hak_malloc(mib * MIB);
+			ck_assert_int_eq(advice, expected);
+		}
+		hak_malloc(128 * MIB); /* of so many pages each node gets its share */
+		ck_assert_int_eq(advice, MADV_HUGEPAGE);
 	}
+	policy = MPOL_DEFAULT;
+	hak_memalign_at((unsigned)hak_node_place(HAKMEM_NODE_INTERLEAVED), 16, 3 * MIB);
+	ck_assert_int_eq(advice, MADV_NOHUGEPAGE);
+	hak_memalign_at(1, 16, 3 * MIB);
+	ck_assert_int_eq(advice, MADV_HUGEPAGE);
+}
+END_TEST
+
+START_TEST(weighted_interleaving_is_a_policy_of_the_users)
+{
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	policy_nodes[0] = 3;
+	policy = MPOL_INTERLEAVE;
+	unsigned even = mine_on(0);
+	policy = WEIGHTED;
+	unsigned weighted = mine_on(0);
+	ck_assert_uint_eq(hak_node_policy(weighted), WEIGHTED);
+	ck_assert_uint_ne(weighted, even);
+	ck_assert_uint_ne(weighted, 0);
+	policy_nodes[0] = 2;
+	ck_assert_uint_ne(mine_on(0), weighted);
+	policy_nodes[0] = 3;
+	/* of every tier: from its pool, and not bound, so that the kernel places each page */
+	for (size_t bytes = 100; bytes < 4 * MIB; bytes *= 6)
+		ck_assert_uint_eq(hak_arena_of(hak_malloc(bytes))->node, weighted);
+	ck_assert_uint_eq(bound.calls, 0);
+	/* large blocks go where its weights say, also the second time */
+	where_all = 1;
+	char *p = hak_malloc(3 * MIB);
+	memset(p, 1, 3 * MIB);
+	hak_free(p);
+	ck_assert_ptr_eq(hak_malloc(3 * MIB), p);
+	ck_assert_uint_eq(hak_counted(respread), 0);
 }
 END_TEST
 
@@ -344,6 +399,55 @@ START_TEST(memory_under_a_policy_is_not_bound)
 }
 END_TEST
 
+/* Of a span, then of a mapping of its own; what the kernel is asked for each. */
+static void expect_large_blocks(unsigned node, unsigned calls, int mode)
+{
+	static const size_t sizes[] = { 3 * MIB, HAK_HUGE_OWN };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		bool zero;
+		memset(&bound, 0, sizeof bound);
+		ck_assert_ptr_nonnull(hak_huge_alloc(node, sizes[i], HAK_GRANULE, &zero));
+		ck_assert_uint_eq(bound.calls, calls);
+		ck_assert_int_eq(bound.mode, mode);
+		ck_assert_uint_eq(bound.home, 0);
+	}
+}
+
+START_TEST(large_blocks_prefer_all_nodes_with_cpus_and_none_of_them)
+{
+	boot("0-3", "0-1", "0-3");
+	ck_assert_uint_eq(mine_on(1), 1);
+	expect_large_blocks(1, 1, MPOL_PREFERRED_MANY | MPOL_F_NUMA_BALANCING);
+	ck_assert(in_mask(0) && in_mask(1) && !in_mask(2) && !in_mask(3));
+	policy = MPOL_BIND;
+	policy_nodes[0] = 4;
+	expect_large_blocks(mine_on(1), 0, 0);
+}
+END_TEST
+
+START_TEST(large_blocks_are_left_alone_where_all_nodes_have_cpus)
+{
+	boot("0-1", "0-1", "0-1");
+	mine_on(1);
+	expect_large_blocks(1, 0, 0);
+}
+END_TEST
+
+START_TEST(large_blocks_are_left_alone_where_the_kernel_would_not_balance_them)
+{
+	bool zero;
+	boot("0-2", "0-1", "0-2");
+	mine_on(1);
+	refuse_bind = EINVAL;
+	hak_huge_alloc(1, 3 * MIB, HAK_GRANULE, &zero);
+	ck_assert_uint_eq(bound.calls, 1);
+	expect_large_blocks(1, 0, 0); /* not asked again */
+	refuse_bind = 0;
+	hak_node_bind(1, NULL, HAK_GRANULE); /* which is for smaller ones another question */
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED_MANY);
+}
+END_TEST
+
 START_TEST(a_refused_binding_is_counted)
 {
 	boot("0-1", "0-1", "0-1");
@@ -397,6 +501,52 @@ START_TEST(a_thread_that_moved_leaves_its_full_magazine_behind)
 }
 END_TEST
 
+static void *get_heap(void *arg)
+{
+	(void)arg;
+	hak_free(hak_malloc(100));
+	return hak_heap_self;
+}
+
+static struct hak_heap *heap_of_a_thread_on(unsigned node)
+{
+	pthread_t thread;
+	void *heap;
+	here = node;
+	ck_assert(!pthread_create(&thread, NULL, get_heap, NULL));
+	pthread_join(thread, &heap);
+	return heap;
+}
+
+START_TEST(a_parked_heap_stays_on_its_node)
+{
+	static char *p[2000];
+	boot("0-1", "0-1", "0-1");
+	struct hak_heap *a = heap_of_a_thread_on(0), *b = heap_of_a_thread_on(1);
+	ck_assert(a != b && a->node == 0 && b->node == 1);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_ptr_eq(heap_of_a_thread_on(1), b);
+		ck_assert_ptr_eq(heap_of_a_thread_on(0), a);
+	}
+	/* a thread that moves leaves its heap there and takes one of the new node */
+	hak_heap_self = &hak_heap_none;
+	for (int i = 0; i < 2000; i++) {
+		here = i >= 1000;
+		p[i] = hak_malloc(64);
+		ck_assert(hak_heap_self == a || (i >= 1000 && hak_heap_self == b));
+	}
+	ck_assert_ptr_eq(hak_heap_self, b);
+	ck_assert_ptr_eq(heap_of_a_thread_on(0), a);
+	/* and what it has of the old one goes home */
+	here = 1;
+	for (int i = 0; i < 1000; i++)
+		hak_free(p[i]);
+	hak_heap_flush(hak_heap_self);
+	ck_assert_uint_eq(hak_node_frees[1][0], 1000);
+	ck_assert_uint_eq(hak_arena_of(hak_malloc(64))->node, 1);
+}
+END_TEST
+
 /* ---- huge blocks, the second time ---------------------------------------------------- */
 
 START_TEST(a_huge_block_that_lay_elsewhere_is_given_back_before_reuse)
@@ -423,6 +573,29 @@ START_TEST(a_huge_block_that_lay_elsewhere_is_given_back_before_reuse)
 	refuse_where = EPERM; /* nobody knows: kept */
 	ck_assert_ptr_eq(hak_malloc(8 * MIB), p);
 	ck_assert_int_eq(p[5 * MIB], 1);
+}
+END_TEST
+
+static void large_block_is_fresh_each_time(void)
+{
+	char *p = hak_malloc(32 * MIB);
+	p[5 * MIB] = 1;
+	hak_free(p);
+	ck_assert_ptr_eq(hak_malloc(32 * MIB), p);
+	ck_assert_int_eq(p[5 * MIB], 0);
+	hak_free(p);
+}
+
+START_TEST(where_nobody_may_ask_a_large_block_is_fresh_each_time)
+{
+	boot("0-1", "0-1", "0-1");
+	hak_heap_self = &hak_heap_none;
+	refuse_where = EPERM;
+	large_block_is_fresh_each_time();
+	refuse_where = 0;
+	hak_option_values[HAK_OPT_bind] = 0; /* nobody wants to ask */
+	hak_sys.where_pages = NULL;
+	large_block_is_fresh_each_time();
 }
 END_TEST
 
@@ -473,6 +646,59 @@ START_TEST(a_sample_tells_how_many_pages_are_on_their_node)
 	refuse_where = EPERM;
 	hak_node_sample(0, &present, &placed);
 	ck_assert_uint_eq(present, 0);
+}
+END_TEST
+
+/* ---- figures -------------------------------------------------------------------------- */
+
+#define LOST 200 /* blocks that one thread leaves to another */
+static void *lost[LOST];
+
+/* Freed by a thread of node 1: the first ones before it has a heap, one by one. */
+static void *free_elsewhere(void *arg)
+{
+	here = 1;
+	for (int i = 0; i < LOST; i++)
+		hak_free(lost[i]);
+	hak_heap_flush(hak_heap_self);
+	return arg;
+}
+
+START_TEST(remote_frees_are_counted_from_node_to_node)
+{
+	boot("0-2", "0-2", "0-2");
+	hak_heap_self = &hak_heap_none;
+	here = 0;
+	for (int i = 0; i < LOST; i++)
+		lost[i] = hak_malloc(1000);
+	suite_threads(1, free_elsewhere);
+	for (unsigned from = 0; from < 3; from++)
+		for (unsigned to = 0; to < 3; to++)
+			ck_assert_uint_eq(hak_node_frees[from][to], from == 1 && to == 0 ? LOST : 0);
+	ck_assert(hak_node_in_use(0) && hak_node_in_use(1) && !hak_node_in_use(2));
+}
+END_TEST
+
+static void *no_room(void *addr, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	(void)addr, (void)bytes, (void)prot, (void)flags, (void)fd, (void)offset;
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
+START_TEST(what_other_pools_help_out_with_is_counted)
+{
+	struct hak_run run;
+	boot("0-1", "0-1", "0-1");
+	mine_on(0);
+	ck_assert(hak_pool_claim(1, 8, false, false, &run));
+	hak_pool_release(run.arena, run.granule, 8);
+	ck_assert(hak_pool_claim(1, 4, false, false, &run));
+	hak_sys.mmap = no_room;
+	ck_assert(hak_pool_claim(0, 4, false, false, &run));
+	ck_assert_uint_eq(run.arena->node, 1);
+	ck_assert_uint_eq(hak_nodes[0].spilled_bytes, 4 * HAK_GRANULE);
+	ck_assert_uint_eq(hak_nodes[1].spilled_bytes, 0);
 }
 END_TEST
 
@@ -545,6 +771,61 @@ START_TEST(memory_that_came_later_counts_once_the_topology_says_so)
 }
 END_TEST
 
+START_TEST(a_machine_that_changes_is_known_by_its_number)
+{
+	boot("0-1", "0-1", "0-1");
+	uint64_t before = hak_node_machine();
+	ck_assert_uint_eq(hak_node_machine(), before);
+	machine.has_cpu = "0";
+	uint64_t without_cpus = hak_node_machine();
+	ck_assert_uint_ne(without_cpus, before);
+	machine.has_cpu = "0-1";
+	ck_assert_uint_eq(hak_node_machine(), before);
+	policy_nodes[0] = 1; /* what the process may use */
+	ck_assert_uint_ne(hak_node_machine(), before);
+	policy_nodes[0] = 0;
+	hak_option_values[HAK_OPT_bind] = 0;
+	asked = 0;
+	hak_node_machine();
+	ck_assert_uint_eq(asked, 0);
+}
+END_TEST
+
+START_TEST(threads_follow_memory_that_goes_and_comes_back)
+{
+	boot("0-2", "0-2", "0-2");
+	machine.distance[1] = "25 10 20";
+	ck_assert_uint_eq(mine_on(1), 1);
+	machine.has_memory = "0,2";
+	hak_node_changed();
+	ck_assert_uint_eq(mine_on(1), 2);
+	ck_assert(!hak_node_still(1));
+	machine.has_memory = "0";
+	hak_node_changed();
+	ck_assert_uint_eq(mine_on(1), 0); /* and still asks where it is */
+	machine.has_memory = NULL; /* no answer says nothing */
+	hak_node_changed();
+	ck_assert_uint_eq(mine_on(1), 0);
+	machine.has_memory = "0-2";
+	hak_node_changed();
+	ck_assert_uint_eq(mine_on(1), 1);
+}
+END_TEST
+
+START_TEST(a_node_that_has_just_gone_does_not_end_the_binding_of_others)
+{
+	boot("0-2", "0-1", "0-2");
+	mine_on(0);
+	refuse_home = EINVAL;
+	hak_node_bind(1, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED);
+	refuse_home = 0;
+	hak_node_bind(0, NULL, HAK_GRANULE);
+	ck_assert_int_eq(bound.mode, MPOL_PREFERRED_MANY);
+	ck_assert_uint_eq(bound.home, 0);
+}
+END_TEST
+
 START_TEST(one_node_is_every_place)
 {
 	boot("0", "0", "0");
@@ -579,6 +860,7 @@ START_TEST(blocks_at_a_place_are_of_its_pool_and_go_back_to_it)
 	ck_assert_uint_eq(bound.calls, before + 1);
 	ck_assert(in_mask(1) && hak_own_size(p) >= 5 * MIB);
 	hak_free(p);
+	ck_assert_ptr_null(hak_memalign_at(1, 16, HAK_MAX_REQUEST));
 }
 END_TEST
 
@@ -622,9 +904,13 @@ START_TEST(a_block_tells_where_it_lies_or_is_bound_to)
 }
 END_TEST
 
-SUITE("node", 30, CALM(a_sample_tells_how_many_pages_are_on_their_node),
+SUITE("node", 30, CALM(where_nobody_may_ask_a_large_block_is_fresh_each_time),
+      CALM(remote_frees_are_counted_from_node_to_node), CALM(what_other_pools_help_out_with_is_counted),
+      CALM(a_sample_tells_how_many_pages_are_on_their_node),
       CALM(a_place_is_a_node_a_kind_or_all_by_turns), CALM(the_topology_tells_fast_memory_from_slow),
       CALM(memory_that_came_later_counts_once_the_topology_says_so), CALM(one_node_is_every_place),
+      CALM(a_machine_that_changes_is_known_by_its_number), CALM(threads_follow_memory_that_goes_and_comes_back),
+      CALM(a_node_that_has_just_gone_does_not_end_the_binding_of_others),
       CALM(blocks_at_a_place_are_of_its_pool_and_go_back_to_it), CALM(a_bound_thread_stays_wherever_it_runs),
       CALM(a_block_tells_where_it_lies_or_is_bound_to), CALM(one_node_asks_the_kernel_for_nothing),
       CALM(without_sysfs_there_is_one_node),
@@ -632,11 +918,15 @@ SUITE("node", 30, CALM(a_sample_tells_how_many_pages_are_on_their_node),
       CALM(cpus_without_memory_belong_to_the_nearest_node_that_has_some),
       CALM(distances_are_listed_by_nodes_that_are_online_not_by_number),
       CALM(each_policy_on_each_node_has_a_pool_of_its_own), CALM(interleaved_memory_is_not_laid_on_huge_pages),
+      CALM(weighted_interleaving_is_a_policy_of_the_users),
       CALM(local_allocation_is_no_policy),
       CALM(more_policies_than_pools_share_the_last_one), CALM(a_refused_question_is_not_asked_again),
       CALM(memory_of_a_node_prefers_it), CALM(memory_only_nodes_come_last),
       CALM(a_kernel_without_home_nodes_prefers_one_node), CALM(memory_under_a_policy_is_not_bound),
+      CALM(large_blocks_prefer_all_nodes_with_cpus_and_none_of_them),
+      CALM(large_blocks_are_left_alone_where_all_nodes_have_cpus),
+      CALM(large_blocks_are_left_alone_where_the_kernel_would_not_balance_them),
       CALM(a_refused_binding_is_counted), CALM(a_thread_given_a_policy_gets_memory_of_its_own),
-      CALM(a_thread_that_moved_leaves_its_full_magazine_behind),
+      CALM(a_thread_that_moved_leaves_its_full_magazine_behind), CALM(a_parked_heap_stays_on_its_node),
       CALM(a_huge_block_that_lay_elsewhere_is_given_back_before_reuse),
       CALM(pools_are_taken_by_policy_then_tier_then_distance))

@@ -3,7 +3,6 @@
 #include "numa/node.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sys/mman.h>
 
 #include "options.h"
@@ -13,11 +12,6 @@
 #include "suite.h"
 
 #define RUNS 3000u
-
-static void setup(void)
-{
-	hak_option_values[HAK_OPT_reclaim] = 0; /* only when a test asks */
-}
 
 static bool claim(uint32_t count, struct hak_run *run)
 {
@@ -80,6 +74,36 @@ START_TEST(a_run_is_found_in_a_mask_as_by_looking_at_each_place)
 }
 END_TEST
 
+static int fit_guarded_slowly(uint32_t mask, uint32_t closed, uint32_t count, bool aligned)
+{
+	for (uint32_t at = 0; at + count <= 32; at += aligned ? count : 1) {
+		uint32_t n = 0;
+		while (n < count && mask >> (at + n) & 1 && (closed >> (at + n) & 1) == (n == count - 1))
+			n++;
+		if (n == count)
+			return (int)at;
+	}
+	return -1;
+}
+
+START_TEST(a_run_that_ends_in_a_guard_is_found_as_by_looking_at_each_place)
+{
+	uint64_t seed = 4;
+	for (int i = 0; i < 300000; i++) {
+		uint32_t mask = (uint32_t)(suite_random(&seed) | suite_random(&seed));
+		uint32_t closed = (uint32_t)(suite_random(&seed) & suite_random(&seed) & suite_random(&seed));
+		uint32_t count = 1 + (uint32_t)(suite_random(&seed) % 32);
+		int at = hak_mask_fit_guarded(mask, closed, count, false);
+		EXPECT(at == fit_guarded_slowly(mask, closed, count, false), "mask %x, closed %x, count %u: %d", mask, closed, count, at);
+		count = 1u << suite_random(&seed) % 6;
+		at = hak_mask_fit_guarded(mask, closed, count, true);
+		EXPECT(at == fit_guarded_slowly(mask, closed, count, true), "mask %x, closed %x, count %u, aligned: %d", mask, closed, count, at);
+	}
+	ck_assert_int_eq(hak_mask_fit_guarded(UINT32_MAX, 1u << 31, 32, true), 0);
+	ck_assert_int_eq(hak_mask_fit_guarded(UINT32_MAX, 0, 32, false), -1);
+}
+END_TEST
+
 START_TEST(claims_are_disjoint_stay_in_a_superslab_and_add_up)
 {
 	static struct hak_run runs[RUNS];
@@ -87,7 +111,7 @@ START_TEST(claims_are_disjoint_stay_in_a_superslab_and_add_up)
 	static bool live[RUNS];
 	struct hak_node *n = &hak_nodes[0];
 	uint64_t seed = 5, held = 0;
-	setup();
+	suite_quiet();
 	for (uint32_t step = 0; step < 8 * RUNS; step++) {
 		uint32_t i = (uint32_t)(suite_random(&seed) % RUNS);
 		if (live[i]) {
@@ -133,7 +157,7 @@ END_TEST
 START_TEST(memory_is_unused_then_empty_then_after_release_unused_again)
 {
 	struct hak_run run;
-	setup();
+	suite_quiet();
 	make_room(2);
 	ck_assert(claim(1, &run));
 	ck_assert_int_eq(run.stage, HAK_STAGE_NEW);
@@ -170,7 +194,7 @@ static int no_dontneed(void *addr, size_t bytes, int advice)
 START_TEST(what_the_kernel_refused_to_take_is_not_called_zero)
 {
 	struct hak_run run;
-	setup();
+	suite_quiet();
 	hak_sys.madvise = no_dontneed;
 	ck_assert(claim(1, &run));
 	memset(address(&run), 0xff, HAK_GRANULE);
@@ -185,7 +209,7 @@ END_TEST
 START_TEST(empty_granules_go_before_unused_and_dense_superslabs_before_sparse)
 {
 	struct hak_run full[2][32], run;
-	setup();
+	suite_quiet();
 	make_room(3);
 	for (int s = 0; s < 2; s++)
 		for (int i = 0; i < 32; i++)
@@ -209,10 +233,99 @@ START_TEST(empty_granules_go_before_unused_and_dense_superslabs_before_sparse)
 }
 END_TEST
 
+#define PACKED 32u /* SuperSlabs */
+
+START_TEST(claims_pack_dense_superslabs_so_that_sparse_ones_become_free)
+{
+	static struct hak_run runs[PACKED * 32];
+	uint32_t live = 0;
+	uint64_t seed = 9;
+	suite_quiet();
+	while (live < PACKED * 32)
+		ck_assert(hak_pool_claim(0, 1, true, true, &runs[live++]));
+	while (live > PACKED * 32 / 4) {
+		uint32_t i = (uint32_t)(suite_random(&seed) % live);
+		hak_pool_release(runs[i].arena, runs[i].granule, 1);
+		runs[i] = runs[--live];
+	}
+	ck_assert_uint_eq(hak_node_supers(0), PACKED);
+	for (int step = 0; step < 20000; step++) {
+		struct hak_run *run = &runs[suite_random(&seed) % live];
+		hak_pool_release(run->arena, run->granule, 1);
+		ck_assert(hak_pool_claim(0, 1, true, true, run));
+	}
+	/* a quarter is the least */
+	ck_assert_uint_le(hak_node_supers(0), PACKED / 4 + 2);
+}
+END_TEST
+
+/* Searches find all room: what a word has room for is noted at its order or above. */
+static bool room_is_noted(void)
+{
+	for (struct hak_arena *a = hak_nodes[0].arenas; a; a = a->next)
+		for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++)
+			for (unsigned kind = 0; kind < HAK_ROOMS; kind++) {
+				uint32_t mask = hak_room_mask(a->super[s], hak_super_is_huge(a, s), kind);
+				bool noted = !mask;
+				for (unsigned o = mask ? hak_room_order(mask) : 0; o < HAK_ROOM_ORDERS; o++)
+					noted |= a->room[kind][o][s / 64] >> s % 64 & 1;
+				if (!noted)
+					return false;
+			}
+	return true;
+}
+
+START_TEST(the_order_of_room_is_that_of_its_longest_run)
+{
+	uint64_t seed = 5;
+	for (int i = 0; i < 300000; i++) {
+		uint32_t mask = (uint32_t)suite_random(&seed), longest = 0;
+		if (i % 2)
+			mask |= (uint32_t)suite_random(&seed);
+		for (uint32_t at = 0, run = 0; at < 32; at++) {
+			run = mask >> at & 1 ? run + 1 : 0;
+			longest = hak_max(longest, run);
+		}
+		EXPECT(!mask || 1u << hak_room_order(mask) == 1u << (31 - __builtin_clz(longest)), "mask %x", mask);
+	}
+	ck_assert_uint_eq(hak_room_order(UINT32_MAX), 5);
+}
+END_TEST
+
+START_TEST(a_run_is_found_beyond_many_superslabs_that_have_none)
+{
+	static struct hak_run single[PACKED][32];
+	struct hak_run run;
+	suite_quiet();
+	for (uint32_t s = 0; s < PACKED; s++)
+		for (int i = 0; i < 32; i++)
+			ck_assert(hak_pool_claim(0, 1, true, true, &single[s][i]));
+	for (uint32_t s = 0; s < PACKED; s++)
+		for (int i = 0; i < 32; i += 2)
+			hak_pool_release(single[s][i].arena, single[s][i].granule, 1);
+	/* the search was through with those of the lowest addresses long before this one */
+	struct hak_run *last = single[0];
+	ck_assert_uint_gt(last[0].granule, single[PACKED - 1][0].granule);
+	for (int i = 9; i < 15; i += 2)
+		hak_pool_release(last[i].arena, last[i].granule, 1);
+	ck_assert(hak_pool_claim(0, 7, false, true, &run));
+	ck_assert_int_eq(run.stage, HAK_STAGE_EMPTY);
+	ck_assert_uint_eq(run.granule, last[8].granule);
+	/* and when it has gone there is none; whatever was looked at stays known */
+	ck_assert(hak_pool_claim(0, 7, false, true, &run));
+	ck_assert_int_eq(run.stage, HAK_STAGE_NEW);
+	ck_assert(room_is_noted());
+	for (uint32_t i = 0; i < PACKED * 16 - 4; i++) {
+		ck_assert(hak_pool_claim(0, 1, true, true, &run));
+		ck_assert_int_eq(run.stage, HAK_STAGE_EMPTY);
+	}
+}
+END_TEST
+
 START_TEST(near_claims_take_empty_granules_of_their_superslab_only)
 {
 	struct hak_run run[32], near;
-	setup();
+	suite_quiet();
 	make_room(2);
 	for (int i = 0; i < 32; i++)
 		ck_assert(claim(1, &run[i]));
@@ -238,7 +351,7 @@ END_TEST
 START_TEST(the_huge_zone_lies_apart_and_begins_with_whole_superslabs)
 {
 	struct hak_run small, huge;
-	setup();
+	suite_quiet();
 	ck_assert(hak_pool_claim(0, 1, true, false, &small));
 	ck_assert(hak_pool_claim(0, 1, true, true, &huge));
 	ck_assert_ptr_eq(small.arena, huge.arena);
@@ -265,7 +378,7 @@ START_TEST(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_
 {
 	struct hak_run run[64], one;
 	int held = 0;
-	setup();
+	suite_quiet();
 	ck_assert(claim(1, &one));
 	hak_sys.mmap = no_mmap;
 	while (held < 64 && claim(1, &run[held]))
@@ -289,7 +402,7 @@ END_TEST
 START_TEST(growth_ends_where_another_mapping_begins)
 {
 	struct hak_run run[600];
-	setup();
+	suite_quiet();
 	ck_assert(claim(1, &run[0]));
 	struct hak_arena *a = run[0].arena;
 	char *in_the_way = a->base + 256 * HAK_GRANULE;
@@ -311,6 +424,9 @@ END_TEST
 
 static _Atomic unsigned char owner_of[HAK_ARENA_GRANULES];
 
+static struct hak_run held_by[WORKERS][HELD];
+static uint32_t counts_by[WORKERS][HELD];
+
 static bool let_go(const struct hak_run *run, uint32_t count, uintptr_t who)
 {
 	for (uint32_t g = 0; g < count; g++)
@@ -322,58 +438,61 @@ static bool let_go(const struct hak_run *run, uint32_t count, uintptr_t who)
 
 static void *work(void *arg)
 {
-	struct hak_run held[HELD];
-	uint32_t counts[HELD] = { 0 };
-	uint64_t seed = (uintptr_t)arg * 77 + 1;
+	struct hak_run *held = held_by[(uintptr_t)arg];
+	uint32_t *counts = counts_by[(uintptr_t)arg];
+	uintptr_t who = (uintptr_t)arg + 1; /* 0: nobody's */
+	uint64_t seed = who * 77;
 	for (int step = 0; step < 30000; step++) {
 		uint32_t i = (uint32_t)(suite_random(&seed) % HELD);
 		if (counts[i]) {
-			if (!let_go(&held[i], counts[i], (uintptr_t)arg))
+			if (!let_go(&held[i], counts[i], who))
 				return "granule lost its owner";
 			counts[i] = 0;
 			continue;
 		}
 		uint32_t count = 1u << suite_random(&seed) % 4;
-		if (!claim(count, &held[i]))
+		if (!hak_pool_claim(0, count, true, who % 2, &held[i]))
 			return "no memory";
 		for (uint32_t g = 0; g < count; g++)
-			if (atomic_exchange(&owner_of[held[i].granule + g], (unsigned char)(uintptr_t)arg))
+			if (atomic_exchange(&owner_of[held[i].granule + g], (unsigned char)who))
 				return "granule claimed twice";
 		counts[i] = count;
 		if (step % 3000 == 0)
 			hak_reclaim_all();
 	}
-	for (uint32_t i = 0; i < HELD; i++)
-		if (counts[i] && !let_go(&held[i], counts[i], (uintptr_t)arg))
-			return "granule lost its owner";
 	return NULL;
 }
 
-START_TEST(threads_never_claim_the_same_granule)
+START_TEST(threads_never_claim_the_same_granule_and_lose_none)
 {
-	pthread_t t[WORKERS];
-	void *fault;
-	setup();
-	for (uintptr_t i = 0; i < WORKERS; i++)
-		ck_assert_int_eq(pthread_create(&t[i], NULL, work, (void *)(i + 1)), 0);
-	for (int i = 0; i < WORKERS; i++) {
-		pthread_join(t[i], &fault);
-		ck_assert_msg(!fault, "%s", (const char *)fault);
-	}
+	suite_quiet();
+	suite_threads(WORKERS, work);
+	ck_assert(room_is_noted());
+	for (uintptr_t w = 0; w < WORKERS; w++)
+		for (uint32_t i = 0; i < HELD; i++)
+			ck_assert(!counts_by[w][i] || let_go(&held_by[w][i], counts_by[w][i], w + 1));
+	ck_assert(room_is_noted());
 	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
 	ck_assert_ptr_null(hak_nodes[0].arenas->next);
-	ck_assert_int_eq(hak_nodes[0].arenas->available * (int64_t)HAK_GRANULE, hak_nodes[0].mapped_bytes);
+	int64_t guards = 0; /* of SuperSlabs that were split are out of the pool */
+	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++)
+		guards += hak_nodes[0].arenas->guard[s] != 0;
+	ck_assert_int_eq((hak_nodes[0].arenas->available + guards) * (int64_t)HAK_GRANULE, hak_nodes[0].mapped_bytes);
 }
 END_TEST
 
 SUITE("pool", 30,
       CALM(a_run_is_found_in_a_mask_as_by_looking_at_each_place),
+      CALM(a_run_that_ends_in_a_guard_is_found_as_by_looking_at_each_place),
       CALM(claims_are_disjoint_stay_in_a_superslab_and_add_up),
       CALM(memory_is_unused_then_empty_then_after_release_unused_again),
       CALM(what_the_kernel_refused_to_take_is_not_called_zero),
       CALM(empty_granules_go_before_unused_and_dense_superslabs_before_sparse),
+      CALM(claims_pack_dense_superslabs_so_that_sparse_ones_become_free),
+      CALM(the_order_of_room_is_that_of_its_longest_run),
+      CALM(a_run_is_found_beyond_many_superslabs_that_have_none),
       CALM(near_claims_take_empty_granules_of_their_superslab_only),
       CALM(the_huge_zone_lies_apart_and_begins_with_whole_superslabs),
       CALM(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_does),
       CALM(growth_ends_where_another_mapping_begins),
-      CALM(threads_never_claim_the_same_granule))
+      CALM(threads_never_claim_the_same_granule_and_lose_none))

@@ -2,13 +2,14 @@
 /* Does every engine give memory back alike, whatever the program does around it? */
 #include "reclaim.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
@@ -84,6 +85,13 @@ static void on_reclaimer(enum hak_reclaim_option how, void (*run)(void))
 	hak_option_values[HAK_OPT_reclaim] = how;
 	ck_assert(!pthread_create(&thread, NULL, as_reclaimer, body));
 	pthread_join(thread, NULL);
+}
+
+static uint64_t milliseconds(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void release_all(void)
@@ -229,28 +237,13 @@ START_TEST(a_program_that_closes_all_descriptors_loses_nothing)
 END_TEST
 
 /* io_urings among the descriptors of this process. */
-static int ring_descriptors(void)
-{
-	int n = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		char path[300], target[64];
-		snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
-		ssize_t len = readlink(path, target, sizeof target - 1);
-		n += len > 0 && (target[len] = 0, strstr(target, "io_uring") != NULL);
-	}
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
 static void fork_with_a_ring(void)
 {
 	int status;
 	release_all();
 	pid_t pid = fork();
 	if (pid == 0) {
-		if (ring_descriptors())
+		if (suite_descriptors("io_uring"))
 			_exit(2);
 		/* the child's own reclaimer has a ring of its own */
 		uint64_t before = hak_counted(ring_ranges);
@@ -506,18 +499,30 @@ START_TEST(memory_in_use_between_two_looks_stays)
 	for (int i = 0; i < 400 && !hak_reclaim_running(); i++)
 		hak_free(hak_malloc(300 << 10));
 	ck_assert(hak_reclaim_running());
-	hak_reclaim_all();
-	uint64_t before = hak_counted(released);
-	/* free most of the time, so free at nearly every look: of spans, and of slabs */
-	for (int i = 0; i < 110; i++) {
-		void *p = hak_malloc(4 * MIB), *q = hak_malloc(900 << 10);
-		memset(p, 1, 4 * MIB);
-		memset(q, 1, 900 << 10);
-		hak_free(p);
-		hak_free(q);
-		usleep(20000);
-	}
-	ck_assert_uint_eq(hak_counted(released), before);
+	uint64_t before, longest;
+	int tries = 0;
+	bool disturbed;
+	do { /* again if the machine kept this thread waiting for half of the decay time, or was short of memory */
+		hak_reclaim_all();
+		uint64_t pressed = hak_counted(pressed);
+		before = hak_counted(released);
+		longest = 0;
+		/* free most of the time, so free at nearly every look: of spans, and of slabs */
+		for (int i = 0; i < 110; i++) {
+			uint64_t begin = milliseconds();
+			void *p = hak_malloc(4 * MIB), *q = hak_malloc(900 << 10);
+			memset(p, 1, 4 * MIB);
+			memset(q, 1, 900 << 10);
+			hak_free(p);
+			hak_free(q);
+			usleep(20000);
+			longest = hak_max(longest, milliseconds() - begin);
+		}
+		disturbed = longest > 500 || hak_counted(pressed) != pressed;
+	} while (disturbed && ++tries < 5);
+	/* a run may have got another place once */
+	EXPECT(hak_counted(released) <= before + MIB || disturbed, "%zu bytes were given back",
+	       (size_t)(hak_counted(released) - before));
 	for (int i = 0; i < 500 && hak_counted(released) < before + 4 * MIB; i++)
 		usleep(10000);
 	ck_assert_uint_ge(hak_counted(released), before + 4 * MIB);
@@ -542,6 +547,9 @@ static void touch(int i)
 static void make_sparse(void)
 {
 	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
+	hak_option_values[HAK_OPT_huge_price] = 0;
+	hak_option_values[HAK_OPT_huge_proof] = 0;
+	hak_option_values[HAK_OPT_ahead] = 0; /* what is made ready is resident as well */
 	for (int i = 0; i < RUNS; i++)
 		touch(i);
 	for (int i = 0; i < RUNS; i++)
@@ -556,6 +564,23 @@ static void check_runs(void)
 	for (int i = 0; i < RUNS; i++)
 		for (size_t at = 0; run[i] && at < RUN; at += 61)
 			EXPECT(run[i][at] == (unsigned char)(i + 1), "run %d, byte %zu", i, at);
+}
+
+static void check_unused_of(struct hak_arena *a, void *arg)
+{
+	(void)arg;
+	for (uint32_t g = 0; g < HAK_ARENA_GRANULES; g++) {
+		const char *p = a->base + (size_t)g * HAK_GRANULE;
+		uint64_t word = atomic_load_explicit(&a->super[g / 32], memory_order_relaxed);
+		for (size_t at = 0; HAK_WORD_UNUSED(word) >> g % 32 & 1 && at < HAK_GRANULE; at += 64)
+			EXPECT(p[at] == 0, "granule %u is not zero at byte %zu", g, at);
+	}
+}
+
+/* calloc relies on it. */
+static void check_unused(void)
+{
+	hak_arena_each(check_unused_of, NULL);
 }
 
 struct figures {
@@ -590,20 +615,114 @@ static bool kernel_has_guards(void)
 	return madvise(p, HAK_PAGE, 102 /* MADV_GUARD_INSTALL */) == 0;
 }
 
-START_TEST(a_huge_page_that_is_half_empty_gives_that_part_back)
+static void half_gives_its_part_back(void)
 {
 	make_sparse();
 	struct figures before = look();
 	hak_reclaim_all();
 	struct figures after = look();
 	check_runs();
+	check_unused();
 	if (before.huge < 8 * 2048 || !kernel_has_guards())
 		return; /* this machine gives no huge pages, or could not keep them split */
 	ck_assert_uint_eq(hak_counted(splits), 8);
 	ck_assert_uint_eq(hak_counted(guards), 8);
 	ck_assert_uint_eq(after.huge, 0);
 	/* what is live, and the first step of the small zone */
-	ck_assert_uint_le(after.resident, 8 * RUN / 1024 + 1024);
+	EXPECT(after.resident <= 8 * RUN / 1024 + 1024, "%zu KiB resident", (size_t)after.resident);
+}
+
+START_TEST(a_huge_page_that_is_half_empty_gives_that_part_back)
+{
+	half_gives_its_part_back();
+}
+END_TEST
+
+/* As khugepaged at its fastest. */
+static int collapse_and_advise(void *addr, size_t bytes, int advice)
+{
+	char *super = (char *)((uintptr_t)addr & ~(uintptr_t)(HAK_SUPER - 1));
+	madvise(super, HAK_SUPER, 25 /* MADV_COLLAPSE */);
+	return madvise(addr, bytes, advice);
+}
+
+START_TEST(khugepaged_between_two_calls_fills_nothing_in)
+{
+	hak_sys.madvise = collapse_and_advise;
+	half_gives_its_part_back();
+}
+END_TEST
+
+static int refuse_guards(void *addr, size_t bytes, int advice)
+{
+	if (advice == 102 /* MADV_GUARD_INSTALL */) {
+		errno = EINVAL;
+		return -1;
+	}
+	return madvise(addr, bytes, advice);
+}
+
+START_TEST(what_khugepaged_would_fill_again_stays_until_memory_is_short)
+{
+	hak_sys.madvise = hak_sys.madvise_own = refuse_guards;
+	make_sparse();
+	struct figures before = look();
+	hak_reclaim_all();
+	ck_assert_uint_eq(hak_counted(splits), 0);
+	ck_assert_uint_eq(look().huge, before.huge);
+	hak_reclaim_last();
+	ck_assert_uint_gt(hak_counted(splits), 0);
+	ck_assert_uint_eq(look().huge, 0);
+	check_runs();
+	check_unused();
+}
+END_TEST
+
+static size_t refuses; /* to drop ranges of so many bytes, or more */
+static int refuse_to_drop(void *addr, size_t bytes, int advice)
+{
+	if (advice == MADV_DONTNEED && bytes >= refuses) {
+		errno = EINVAL;
+		return -1;
+	}
+	return madvise(addr, bytes, advice);
+}
+
+/* The pages are guarded, then the kernel refuses to drop their free parts. */
+static void refuse_parts(void)
+{
+	hak_sys.madvise = refuse_to_drop;
+	refuses = 1;
+	make_sparse();
+	hak_reclaim_last(); /* without guards as well */
+	ck_assert_uint_gt(hak_counted(refused_ranges), 0);
+	check_unused();
+}
+
+START_TEST(what_was_guarded_and_then_refused_is_not_taken_for_zero)
+{
+	refuse_parts();
+	refuses = SIZE_MAX;
+	for (int i = 0; i < RUNS; i++)
+		if (!run[i])
+			touch(i);
+	hak_reclaim_all();
+	hak_reclaim_all(); /* nearly full: the guards go */
+	ck_assert_uint_eq(hak_counted(guards), 0);
+	check_runs();
+	check_unused();
+}
+END_TEST
+
+START_TEST(what_is_refused_as_a_whole_is_not_taken_for_zero)
+{
+	refuse_parts();
+	refuses = HAK_SUPER;
+	for (int i = 0; i < RUNS; i++)
+		hak_free(run[i]);
+	hak_reclaim_all();
+	ck_assert_uint_eq(hak_counted(guards), 0);
+	check_unused();
 }
 END_TEST
 
@@ -650,6 +769,90 @@ START_TEST(a_split_page_that_fills_again_is_collapsed)
 }
 END_TEST
 
+/* ---- namespaces ------------------------------------------------------------------- */
+
+/* The kernel lets no process with threads have a user namespace of its own; ThreadSanitizer has one. */
+START_TEST(a_program_with_little_to_give_back_may_have_a_user_namespace)
+{
+	for (int i = 0; i < 100; i++) {
+		char *p = hak_malloc((size_t)100 << 10);
+		p[0] = 1;
+		hak_free(p);
+	}
+	ck_assert(!hak_reclaim_running());
+#if !defined(__SANITIZE_THREAD__)
+	errno = 0;
+	ck_assert(unshare(CLONE_NEWUSER) == 0 || errno != EINVAL);
+#endif
+}
+END_TEST
+
+/* Its thread stays in the old mount namespace, which has the same /proc for it. */
+START_TEST(in_a_new_mount_namespace_memory_goes_back_as_well)
+{
+	hak_option_values[HAK_OPT_decay_ms] = 100;
+	hak_free(hak_malloc(((size_t)64 << 20) - 1));
+	for (int i = 0; i < 1000 && !hak_reclaim_running(); i++) {
+		hak_free(hak_malloc((size_t)2 << 20));
+		usleep(1000);
+	}
+	ck_assert(hak_reclaim_running());
+	if (unshare(CLONE_NEWNS) != 0)
+		return; /* not root */
+	uint64_t before = hak_counted(released);
+	char *p = hak_malloc((size_t)40 << 20);
+	memset(p, 1, (size_t)40 << 20);
+	hak_free(p);
+	for (int i = 0; i < 1000 && hak_counted(released) < before + ((size_t)30 << 20); i++)
+		usleep(10000);
+	ck_assert_uint_ge(hak_counted(released), before + ((size_t)30 << 20));
+}
+END_TEST
+
+/* ---- ahead of need ---------------------------------------------------------------- */
+
+#define GROWN_MOST ((size_t)2 << 30)
+#define GROWN_BLOCK ((size_t)48 << 10)
+
+/* Grows, 2 MiB a millisecond at most, until the reclaimer has made memory ready, if it does. */
+static void grow_until_populated(size_t most)
+{
+	hak_option_values[HAK_OPT_huge_price] = 0; /* which makes one ready as well, and may find it dear */
+	for (size_t grown = 0; grown < most && !hak_counted(populated); grown += GROWN_BLOCK) {
+		char *p = hak_malloc(GROWN_BLOCK);
+		EXPECT(p, "no memory");
+		memset(p, 1, GROWN_BLOCK);
+		if (grown % HAK_SUPER < GROWN_BLOCK)
+			usleep(1000);
+	}
+}
+
+START_TEST(a_heap_that_grows_finds_huge_pages_ready)
+{
+	cpu_set_t cpus;
+	if (sched_getaffinity(0, sizeof cpus, &cpus) || CPU_COUNT(&cpus) < 2)
+		return; /* nobody would make them ready */
+	hak_option_values[HAK_OPT_decay_ms] = 200;
+	grow_until_populated(GROWN_MOST);
+	ck_assert_uint_gt(hak_counted(populated), 0);
+	/* some of the first may be in use by now */
+	ck_assert_uint_le(hak_counted(populated), 2 * (uint64_t)hak_option_get(HAK_OPT_ahead) * HAK_SUPER);
+	/* what the heap does not come to fetch goes back */
+	for (int i = 0; i < 1000 && !hak_counted(released); i++)
+		usleep(10000);
+	ck_assert_uint_gt(hak_counted(released), 0);
+}
+END_TEST
+
+START_TEST(without_the_option_nothing_is_made_ready)
+{
+	hak_option_values[HAK_OPT_ahead] = 0;
+	grow_until_populated((size_t)256 << 20);
+	ck_assert(hak_reclaim_running());
+	ck_assert_uint_eq(hak_counted(populated), 0);
+}
+END_TEST
+
 #define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 
 static long read_number(const char *name)
@@ -670,23 +873,40 @@ static bool write_number(const char *name, long n)
 	return ok;
 }
 
-START_TEST(khugepaged_does_not_fill_what_was_given_back)
+#define HURRIED_MS 10
+#define HURRIED_PAGES 1000000
+
+/* Waits until khugepaged has been through all memory twice. It is the machine's: so one process at a
+ * time makes it hurry, and what one that was killed has left is put right. False: only root can; at its
+ * default pace it takes minutes. */
+static bool let_khugepaged_pass_twice(void)
 {
 	long sleep_ms = read_number("scan_sleep_millisecs"), pages = read_number("pages_to_scan");
+	int lock = open(KHUGEPAGED "pages_to_scan", O_RDONLY);
+	bool hurried = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0 &&
+		       write_number("scan_sleep_millisecs", HURRIED_MS) && write_number("pages_to_scan", HURRIED_PAGES);
+	long passes = read_number("full_scans");
+	for (int i = 0; hurried && i < 500 && read_number("full_scans") < passes + 3; i++)
+		usleep(10000);
+	bool passed = hurried && read_number("full_scans") >= passes + 3;
+	if (hurried) {
+		write_number("scan_sleep_millisecs", sleep_ms == HURRIED_MS ? 10000 : sleep_ms);
+		write_number("pages_to_scan", pages == HURRIED_PAGES ? 4096 : pages);
+	}
+	if (lock >= 0)
+		close(lock);
+	return passed;
+}
+
+START_TEST(khugepaged_does_not_fill_what_was_given_back)
+{
 	make_sparse();
 	hak_reclaim_all();
 	struct figures before = look();
-	/* only root can hurry it; at its default pace two passes take minutes */
-	if (!hak_counted(splits) || !kernel_has_guards() || !write_number("scan_sleep_millisecs", 10) || !write_number("pages_to_scan", 1000000))
+	if (!hak_counted(splits) || !kernel_has_guards() || !let_khugepaged_pass_twice())
 		return;
-	long passes = read_number("full_scans");
-	for (int i = 0; i < 500 && read_number("full_scans") < passes + 3; i++)
-		usleep(10000);
-	bool scanned = read_number("full_scans") >= passes + 3;
-	write_number("scan_sleep_millisecs", sleep_ms);
-	write_number("pages_to_scan", pages);
 	struct figures after = look();
-	EXPECT(!scanned || after.resident <= before.resident + 64, "it grew from %llu to %llu KiB",
+	EXPECT(after.resident <= before.resident + 64, "it grew from %llu to %llu KiB",
 	       (unsigned long long)before.resident, (unsigned long long)after.resident);
 	check_runs();
 }
@@ -701,5 +921,11 @@ SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_
       CALM(a_daemon_has_a_reclaimer_of_its_own), CALM(neighbours_go_back_as_one_range),
       CALM(what_is_refused_stays_free_and_is_used_again),
       CALM(memory_in_use_between_two_looks_stays),
-      CALM(a_huge_page_that_is_half_empty_gives_that_part_back), CALM(all_of_a_split_page_free_again_makes_it_whole),
-      CALM(a_split_page_that_fills_again_is_collapsed), CALM(khugepaged_does_not_fill_what_was_given_back))
+      CALM(a_huge_page_that_is_half_empty_gives_that_part_back), CALM(khugepaged_between_two_calls_fills_nothing_in),
+      CALM(what_khugepaged_would_fill_again_stays_until_memory_is_short),
+      CALM(what_was_guarded_and_then_refused_is_not_taken_for_zero),
+      CALM(what_is_refused_as_a_whole_is_not_taken_for_zero), CALM(all_of_a_split_page_free_again_makes_it_whole),
+      CALM(a_split_page_that_fills_again_is_collapsed), CALM(khugepaged_does_not_fill_what_was_given_back),
+      CALM(a_heap_that_grows_finds_huge_pages_ready), CALM(without_the_option_nothing_is_made_ready),
+      CALM(a_program_with_little_to_give_back_may_have_a_user_namespace),
+      CALM(in_a_new_mount_namespace_memory_goes_back_as_well))

@@ -11,7 +11,7 @@
 
 static struct hak_slab *make(unsigned class, struct hak_run *run)
 {
-	hak_option_values[HAK_OPT_reclaim] = 0;
+	suite_quiet();
 	EXPECT(hak_pool_claim(0, hak_classes[class].granules, true, false, run), "no granules");
 	EXPECT(hak_slab_init(run->arena, run->granule, class, OWNER, run->zero), "no slab");
 	return &run->arena->slabs[run->granule];
@@ -33,9 +33,15 @@ static uint32_t take(struct hak_slab *s, uint32_t want, void **blocks)
 	return got;
 }
 
+/* Of a block of a slab that begins where slabs of its class may. */
+static uint32_t block_index(const void *p, const struct hak_class *c)
+{
+	return (uint32_t)(((uintptr_t)p & c->mask) / c->stride);
+}
+
 START_TEST(a_fresh_slab_has_all_its_blocks_free_and_its_tags_set)
 {
-	for (unsigned class = 0; class < HAK_CLASSES; class++) {
+	for (unsigned class = 0; class < HAK_STATIC_CLASSES; class++) {
 		const struct hak_class *c = &hak_classes[class];
 		struct hak_run run;
 		struct hak_slab *s = make(class, &run);
@@ -57,7 +63,7 @@ START_TEST(blocks_come_out_once_each_lowest_addresses_first)
 {
 	static void *blocks[BLOCKS_MAX];
 	uint64_t seed = 1;
-	for (unsigned class = 0; class < HAK_CLASSES; class++) {
+	for (unsigned class = 0; class < HAK_STATIC_CLASSES; class++) {
 		const struct hak_class *c = &hak_classes[class];
 		struct hak_run run;
 		struct hak_slab *s = make(class, &run);
@@ -72,7 +78,7 @@ START_TEST(blocks_come_out_once_each_lowest_addresses_first)
 				EXPECT(blocks[i] == p, "class of %u: %p, not %p", c->stride, blocks[i], (void *)p);
 				EXPECT(hak_block_on_stride(p, c) && !hak_block_on_stride(p + 1, c) &&
 				       !hak_block_on_stride(p + c->stride - 1, c), "class of %u", c->stride);
-				EXPECT(hak_block_index(p, c) == out + got - 1 - i, "class of %u", c->stride);
+				EXPECT(block_index(p, c) == out + got - 1 - i, "class of %u", c->stride);
 				EXPECT((size_t)(p - s->base) + c->stride <= c->granules * HAK_GRANULE,
 				       "class of %u: beyond the slab", c->stride);
 			}
@@ -89,7 +95,7 @@ END_TEST
 START_TEST(a_block_can_be_put_back_only_once)
 {
 	static void *blocks[BLOCKS_MAX];
-	for (unsigned class = 0; class < HAK_CLASSES; class++) {
+	for (unsigned class = 0; class < HAK_STATIC_CLASSES; class++) {
 		const struct hak_class *c = &hak_classes[class];
 		struct hak_run run;
 		struct hak_slab *s = make(class, &run);
@@ -125,9 +131,9 @@ START_TEST(the_lowest_free_block_is_found_wherever_it_is)
 		EXPECT(hak_slab_put(s, a), "put");
 		if (a != b)
 			EXPECT(hak_slab_put(s, b), "put");
-		EXPECT(take(s, 1, &one) == 1 && hak_block_index(one, c) == hak_min(a, b), "round %d", round);
+		EXPECT(take(s, 1, &one) == 1 && block_index(one, c) == hak_min(a, b), "round %d", round);
 		if (a != b)
-			EXPECT(take(s, 1, &one) == 1 && hak_block_index(one, c) == hak_max(a, b), "round %d", round);
+			EXPECT(take(s, 1, &one) == 1 && block_index(one, c) == hak_max(a, b), "round %d", round);
 		hak_slab_check(s);
 	}
 	unmake(s, &run);
@@ -154,7 +160,64 @@ START_TEST(memory_beyond_the_carve_mark_is_zero_and_told_so)
 }
 END_TEST
 
-SUITE("slab", 30,
+/* The holes of a slab are its pages of which every byte belongs to a free block. */
+static void check_holes(const struct hak_slab *s)
+{
+	static unsigned char covered[HAK_SUPER / HAK_PAGE];
+	const struct hak_class *c = hak_slab_class(s);
+	struct hak_hole hole = { 0, 0 };
+	memset(covered, 0, sizeof covered);
+	for (uint32_t from = 0; hak_slab_hole(s, from, &hole); from = hole.first + hole.count) {
+		size_t start = hak_hole_start(c, hole), end = hak_hole_end(c, hole);
+		EXPECT(hole.first >= from && start < end, "class of %u, hole from %u", c->stride, hole.first);
+		for (uint32_t i = hole.first; i < hole.first + hole.count; i++) {
+			size_t first = (size_t)i * c->stride, last = first + c->stride;
+			EXPECT(s->free_words[i / 64] >> i % 64 & 1, "class of %u, block %u is not free", c->stride, i);
+			EXPECT(first < end && last > start, "class of %u, block %u has no part in it", c->stride, i);
+		}
+		memset(covered + start / HAK_PAGE, 1, (end - start) / HAK_PAGE);
+	}
+	for (size_t page = 0; page < (size_t)c->capacity * c->stride / HAK_PAGE; page++) {
+		uint32_t first = (uint32_t)(page * HAK_PAGE / c->stride),
+			 last = (uint32_t)((page * HAK_PAGE + HAK_PAGE - 1) / c->stride);
+		bool all = true;
+		for (uint32_t i = first; i <= last; i++)
+			all &= s->free_words[i / 64] >> i % 64 & 1;
+		EXPECT(covered[page] == all, "class of %u, page %zu: %d, not %d", c->stride, page, covered[page], all);
+	}
+}
+
+START_TEST(holes_are_the_pages_without_a_live_byte)
+{
+	static void *blocks[BLOCKS_MAX];
+	uint64_t seed = 3;
+	for (unsigned class = 0; class < HAK_STATIC_CLASSES; class++) {
+		const struct hak_class *c = &hak_classes[class];
+		struct hak_run run;
+		struct hak_slab *s = make(class, &run);
+		check_holes(s); /* all free */
+		uint32_t n = take(s, c->capacity, blocks);
+		check_holes(s); /* none */
+		for (uint32_t i = 0; i < n; i++) { /* rows of free blocks, of many lengths */
+			uint32_t row = (uint32_t)(suite_random(&seed) % (1 + HAK_PAGE * 3 / c->stride)) + 1;
+			for (; row-- && i < n; i++)
+				hak_slab_put(s, i);
+		}
+		check_holes(s);
+		struct hak_hole hole;
+		uint32_t nfree = s->nfree;
+		if (hak_slab_hole(s, 0, &hole)) {
+			hak_slab_take_hole(s, hole);
+			EXPECT(s->nfree == nfree - hole.count, "class of %u", c->stride);
+			hak_slab_check(s);
+			check_holes(s);
+		}
+		unmake(s, &run);
+	}
+}
+END_TEST
+
+SUITE("slab", 30, CALM(holes_are_the_pages_without_a_live_byte),
       CALM(a_fresh_slab_has_all_its_blocks_free_and_its_tags_set),
       CALM(blocks_come_out_once_each_lowest_addresses_first),
       CALM(a_block_can_be_put_back_only_once),

@@ -204,11 +204,7 @@ static void nothing_is_left(void)
 
 static void run(void)
 {
-	pthread_t t[WORKERS];
-	for (uintptr_t i = 0; i < WORKERS; i++)
-		ck_assert_int_eq(pthread_create(&t[i], NULL, worker, (void *)i), 0);
-	for (int i = 0; i < WORKERS; i++)
-		pthread_join(t[i], NULL);
+	suite_threads(WORKERS, worker);
 	ck_assert_uint_eq(ops_done, (uint64_t)WORKERS * (OPS / GENERATIONS) * GENERATIONS * times());
 	nothing_is_left();
 	/* each generation's heap served the next one */
@@ -217,7 +213,7 @@ static void run(void)
 
 START_TEST(nothing_overlaps_is_lost_or_doubled)
 {
-	hak_option_values[HAK_OPT_reclaim] = 0;
+	suite_quiet();
 	run();
 }
 END_TEST
@@ -233,6 +229,7 @@ START_TEST(nor_with_the_smallest_magazines_and_huge_zones_from_the_start)
 {
 	hak_option_values[HAK_OPT_magazine_kib] = 64;
 	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
+	hak_option_values[HAK_OPT_huge_price] = 0;
 	hak_option_values[HAK_OPT_decay_ms] = 1;
 	run();
 }
@@ -262,7 +259,7 @@ START_TEST(a_producer_and_its_consumers_reach_a_steady_state)
 	pthread_t t[2];
 	uint64_t seed = 41, mapped = 0;
 	struct hakmem_stats s;
-	hak_option_values[HAK_OPT_reclaim] = 0;
+	suite_quiet();
 	for (uintptr_t i = 0; i < 2; i++)
 		ck_assert_int_eq(pthread_create(&t[i], NULL, consume, (void *)i), 0);
 	for (unsigned i = 0; i < 2 * OPS * times();) {

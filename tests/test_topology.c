@@ -12,7 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "init.h"
+#include "numa/engine.h"
 #include "numa/node.h"
 #include "options.h"
 #include "suite.h"
@@ -112,6 +114,46 @@ START_TEST(a_load_publishes_this_machine_once)
 }
 END_TEST
 
+static const char *cpus_online; /* what the kernel says; NULL: the truth */
+static ssize_t (*real_read_file)(const char *path, char *buf, size_t cap);
+
+static ssize_t read_cpus(const char *path, char *buf, size_t cap)
+{
+	if (cpus_online && strcmp(path, "/sys/devices/system/cpu/online") == 0)
+		return snprintf(buf, cap, "%s", cpus_online);
+	return real_read_file(path, buf, cap);
+}
+
+/* Loads, then again with other CPUs online; how often the topology was loaded. */
+static unsigned loads_of_a_changing_machine(void)
+{
+	real_read_file = hak_sys.read_file;
+	hak_sys.read_file = read_cpus;
+	load_elsewhere();
+	cpus_online = "0,77";
+	load_elsewhere();
+	load_elsewhere();
+	return (unsigned)hak_counted(topologies);
+}
+
+START_TEST(a_machine_that_changed_is_loaded_again)
+{
+	ck_assert_uint_eq(loads_of_a_changing_machine(), 2);
+	const struct hak_topology *t = hak_topology();
+	cpus_online = NULL;
+	load_elsewhere();
+	ck_assert_ptr_ne(hak_topology(), t);
+	ck_assert_uint_ge(t->nodes, 1); /* a reader of the old one may still be at it */
+}
+END_TEST
+
+START_TEST(a_machine_that_changed_is_not_loaded_where_nothing_is)
+{
+	use("builtin");
+	ck_assert_uint_eq(loads_of_a_changing_machine(), 0);
+}
+END_TEST
+
 START_TEST(a_description_stands_in_for_the_machine)
 {
 	use("synthetic:numa:3 core:2 pu:1");
@@ -125,11 +167,83 @@ START_TEST(a_description_stands_in_for_the_machine)
 }
 END_TEST
 
+/* Automake says where the sources are; without it the program runs in their root. */
+START_TEST(a_recorded_machine_stands_in_for_this_one)
+{
+	const char *folder = getenv("srcdir");
+	char path[4096];
+	snprintf(path, sizeof path, "%s/tests/topologies/container.xml", folder ? folder : ".");
+	use(path);
+	load_elsewhere();
+	if (hak_topo()->features & HAK_TOPO_HAS_HWLOC) {
+		ck_assert_str_eq(hak_topology_source(), "xml");
+		ck_assert_uint_eq(hak_topology()->node[2].os_index, 16);
+		ck_assert(!hak_topology()->this_machine && !hak_topology()->node[1].allowed);
+		ck_assert_uint_ne(hak_node_count, 3); /* nothing is placed by it */
+	}
+}
+END_TEST
+
+static const char *description;
+
+static int child_has_this_machine(void)
+{
+	use(description);
+	hak_topology_load();
+	return hak_topology()->this_machine;
+}
+
 START_TEST(a_description_that_is_none_leaves_this_machine)
 {
-	use("synthetic:nonsense:0 of:0");
-	load_elsewhere();
-	ck_assert(hak_topology()->this_machine);
+	static const char *const none[] = { "synthetic:nonsense:0 of:0", "/proc/self/exe", "/nonexistent.xml" };
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+		description = none[i];
+		EXPECT(in_child(child_has_this_machine) == 1, "%s", description);
+	}
+}
+END_TEST
+
+/* ---- who uses it ------------------------------------------------------------------- */
+
+static uint64_t went_to;
+
+static int f_getaffinity(size_t bytes, void *mask)
+{
+	memset(mask, 0, bytes);
+	*(unsigned char *)mask = 0x06; /* CPUs 1 and 2, as by taskset or a cpuset */
+	return 0;
+}
+
+static int f_setaffinity(size_t bytes, const void *mask)
+{
+	memcpy(&went_to, mask, hak_min(bytes, sizeof went_to));
+	return 0;
+}
+
+START_TEST(the_reclaimer_goes_to_a_nodes_cpus_as_far_as_they_are_allowed)
+{
+	static const unsigned char cpus[3][8] = { { 0x03 }, { 0x0c }, { 0x30 } };
+	static const struct hak_topo_node nodes[3] = { { .os_index = 0, .cpus = cpus[0] },
+						       { .os_index = 1, .cpus = cpus[1] },
+						       { .os_index = 70, .cpus = cpus[2] } };
+	static struct hak_topology t = { .nodes = 3, .node = nodes, .mask_bytes = 8, .this_machine = true };
+	static const struct {
+		uint32_t node;
+		uint64_t goes_to;
+	} batches[] = { { 1, 0x04 }, { 0, 0x02 }, { 70, 0x02 }, { 9, 0x02 }, { HAK_ENGINE_NO_NODE, 0x02 }, { 1, 0x04 } };
+	hak_sys.getaffinity = f_getaffinity;
+	hak_sys.setaffinity = f_setaffinity;
+	atomic_store(&hak_topology_now, &t);
+	hak_engine_run(1, MADV_DONTNEED, NULL, 0); /* another thread of the program's, as by malloc_trim */
+	ck_assert_uint_eq(went_to, 0);
+	hak_engine_prepare();
+	for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+		hak_engine_run(batches[i].node, MADV_DONTNEED, NULL, 0);
+		ck_assert_uint_eq(went_to, batches[i].goes_to);
+	}
+	t.this_machine = false;
+	hak_engine_run(0, MADV_DONTNEED, NULL, 0);
+	ck_assert_uint_eq(went_to, 0x04);
 }
 END_TEST
 
@@ -232,7 +346,7 @@ START_TEST(exit_waits_for_a_load)
 	pid_t pid = fork();
 	if (pid == 0) {
 		exit_must_find_it = true;
-		begin_slow_load(300);
+		pthread_detach(begin_slow_load(300));
 		exit(0);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -242,8 +356,10 @@ START_TEST(exit_waits_for_a_load)
 END_TEST
 
 SUITE("topology", 30, CALM(nothing_is_there_before_the_load), CALM(a_load_publishes_this_machine_once),
-      CALM(a_description_stands_in_for_the_machine), CALM(a_description_that_is_none_leaves_this_machine),
-      CALM(builtin_loads_nothing), CALM(a_fork_waits_for_a_load_and_the_child_has_all_of_it),
+      CALM(a_machine_that_changed_is_loaded_again), CALM(a_machine_that_changed_is_not_loaded_where_nothing_is),
+      CALM(a_description_stands_in_for_the_machine), CALM(a_recorded_machine_stands_in_for_this_one), CALM(a_description_that_is_none_leaves_this_machine),
+      CALM(builtin_loads_nothing),
+      CALM(the_reclaimer_goes_to_a_nodes_cpus_as_far_as_they_are_allowed), CALM(a_fork_waits_for_a_load_and_the_child_has_all_of_it),
       CALM(a_load_that_takes_long_delays_a_fork_no_more_than_a_second),
       CALM(a_child_of_a_fork_before_the_load_loads_it_itself), CALM(a_fork_under_the_linkers_lock_is_no_deadlock),
       CALM(under_a_filter_that_came_late_nothing_is_loaded), CALM(exit_waits_for_a_load))

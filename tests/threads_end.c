@@ -15,7 +15,7 @@
 
 #define BLOCKS 48
 #define WARM_UP 1000
-#define GROWTH_KIB (8 * 1024) /* 10,000 lost heaps or slabs are far more */
+#define GROWTH_KIB (16 * 1024) /* 10,000 lost heaps or slabs are far more */
 
 struct legacy {
 	unsigned char *p[BLOCKS];

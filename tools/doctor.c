@@ -224,35 +224,17 @@ static void check_ptrace(void)
 
 /* ---- output ---------------------------------------------------------------------- */
 
-static bool json;
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	(void)arg;
-	switch (key) {
-	case 'j':
-		json = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "no arguments are expected");
-		return EINVAL;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
-
 /* Words of `text` on lines of up to 80 columns, indented. */
 static void print_wrapped(const char *text, int indent)
 {
 	int column = indent;
 	for (const char *word = text; *word;) {
 		int n = (int)strcspn(word, " ");
-		if (column > indent && column + n > 80) {
+		if (column > indent && column + 1 + n > 80) {
 			printf("\n%*s", indent, "");
 			column = indent;
 		}
-		printf("%.*s ", n, word);
-		column += n + 1;
+		column += printf("%s%.*s", column > indent ? " " : "", n, word);
 		word += n + (word[n] == ' ');
 	}
 	putchar('\n');
@@ -275,17 +257,11 @@ static void print_finding(const json_t *o, bool *change)
 
 int tool_doctor(int argc, char **argv)
 {
-	static const struct argp_option flags[] = {
-		{ "json", 'j', NULL, 0, "Print an array of objects", 0 },
-		{ 0 },
-	};
-	static const struct argp argp = { flags, parse, NULL,
-					  "Checks the settings of this machine (or container) and says what to change and why. "
-					  "The exit code is 1 if there is anything to change.", NULL, NULL, NULL };
+	bool json = args_json(argc, argv, "Checks the settings of this machine (or container) and says what to change and "
+					  "why. The exit code is 1 if there is anything to change.");
 	bool change = false;
 	size_t i;
 	json_t *o;
-	argp_parse(&argp, argc, argv, 0, NULL, NULL);
 	findings = json_array();
 	check_machine();
 	check_thp();

@@ -18,7 +18,7 @@ _hakmem() {
 		done
 	fi
 	if [[ $cur == -* ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(hakmem ${command:+"$command"} --help 2>/dev/null | grep -oE -- '--[a-z-]+=?')" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "$(hakmem ${command:+"$command"} --help 2>/dev/null | grep -oE -- '--[a-z-]+=?' | sort -u)" -- "$cur")
 		[[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
 		return
 	fi
@@ -26,7 +26,7 @@ _hakmem() {
 	'') mapfile -t COMPREPLY < <(compgen -W "$(hakmem --help | awk '/^Commands:/ { on = 1; next } on && /^  / { print $1 }')" -- "$cur") ;;
 	stat) mapfile -t COMPREPLY < <(compgen -W "$(hakmem top --once | awk '$1 + 0 { print $1 }')" -- "$cur") ;;
 	run) mapfile -t COMPREPLY < <(compgen -c -- "$cur") ;;
-	report | leaks | topo) compopt -o default ;;
+	report | replay | leaks | symbolize | topo) compopt -o default ;;
 	esac
 }
 complete -F _hakmem hakmem

@@ -18,7 +18,9 @@ static const struct command {
 	{ "stat", tool_stat, "statistics of a running process" },
 	{ "top", tool_top, "all processes on hakmem" },
 	{ "report", tool_report, "a page with pictures from recorded statistics" },
+	{ "replay", tool_replay, "decides again what the learner decided, from its log" },
 	{ "leaks", tool_leaks, "what a heap profile says is held, and by whom" },
+	{ "symbolize", tool_symbolize, "functions and lines in reports of guarded blocks" },
 	{ "topo", tool_topo, "nodes, memory, huge pages, and what the kernel allows" },
 	{ "options", tool_options, "every HAKMEM_* variable" },
 	{ "doctor", tool_doctor, "what to change on this machine, and why" },
@@ -59,11 +61,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_ARGS:
 		state->next = state->argc;
 		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a command is missing");
-		return EINVAL;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return args_missing(key, state, "a command");
 	}
 }
 

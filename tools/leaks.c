@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * hakmem leaks: what a heap profile says was still held when it was written, by the stacks
- * that asked for it. Functions, files and lines are addr2line's, where it is installed.
+ * that asked for it.
  */
 #include "tool.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <link.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define DEPTH 64
 #define TOP 10
@@ -30,20 +26,14 @@ struct mapping {
 	char *path;
 };
 
-/* A program counter and what it is in words; inlined calls are lines of their own. */
-struct place {
-	uint64_t pc;
-	char *text; /* NULL: not resolved */
-};
-
 static const char *input;
 static unsigned long top = TOP;
 static struct site *sites;
 static size_t site_count;
 static struct mapping *mappings;
 static size_t mapping_count;
-static struct place *places;
-static size_t place_count;
+static struct symbol *symbols;
+static size_t symbol_count;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -55,15 +45,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "not a number of stacks: `%s'", arg);
 		return 0;
 	case ARGP_KEY_ARG:
-		if (state->arg_num)
-			argp_error(state, "one file is expected");
-		input = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a heap profile is missing");
-		return EINVAL;
+		return args_one(key, arg, state, &input);
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return args_missing(key, state, "a heap profile");
 	}
 }
 
@@ -152,121 +136,26 @@ static const struct mapping *mapping_of(uint64_t pc)
 	return NULL;
 }
 
-/* The address in the file's own terms; the offset itself if the file cannot be read. */
-static uint64_t file_address(const struct mapping *m, uint64_t pc)
+static const struct symbol *symbol_of(uint64_t pc)
 {
-	uint64_t offset = pc - m->start + m->offset, address = offset;
-	ElfW(Ehdr) e;
-	FILE *f = fopen(m->path, "re");
-	if (f && fread(&e, sizeof e, 1, f) == 1 && !memcmp(e.e_ident, ELFMAG, SELFMAG) &&
-	    fseek(f, (long)e.e_phoff, SEEK_SET) == 0)
-		for (int i = 0; i < e.e_phnum; i++) {
-			ElfW(Phdr) ph;
-			if (fread(&ph, sizeof ph, 1, f) != 1)
-				break;
-			if (ph.p_type == PT_LOAD && offset >= ph.p_offset && offset < ph.p_offset + ph.p_filesz)
-				address = offset - ph.p_offset + ph.p_vaddr;
-		}
-	if (f)
-		fclose(f);
-	return address;
-}
-
-static void append(char **text, const char *function, const char *where)
-{
-	char *old = *text;
-	if (asprintf(text, "%s%s%s%s%s", old ? old : "", old ? "\n" : "", function, *where ? " at " : "", where) < 0)
-		*text = old;
-	else
-		free(old);
-}
-
-/* Reads addr2line's answers: the address, then a function and a place for each inlined call. */
-static void read_answers(FILE *from, struct place **asked, size_t count)
-{
-	char *function = NULL, *where = NULL;
-	size_t cap = 0, cap2 = 0, i = (size_t)-1;
-	while (getline(&function, &cap, from) > 0) {
-		function[strcspn(function, "\n")] = 0;
-		if (!strncmp(function, "0x", 2)) {
-			i++;
-			continue;
-		}
-		if (getline(&where, &cap2, from) <= 0 || i >= count)
-			break;
-		where[strcspn(where, "\n")] = 0;
-		if (strcmp(function, "??") != 0)
-			append(&asked[i]->text, function, strncmp(where, "??", 2) ? where : "");
-	}
-	free(function);
-	free(where);
-}
-
-/* Asks for all places of one file at once. */
-static void resolve_file(const char *path, struct place **asked, const uint64_t *address, size_t count)
-{
-	int answers[2];
-	FILE *questions = tmpfile();
-	if (!questions || pipe(answers))
-		return;
-	for (size_t i = 0; i < count; i++)
-		fprintf(questions, "0x%" PRIx64 "\n", address[i]);
-	rewind(questions);
-	pid_t pid = fork();
-	if (pid == 0) {
-		dup2(fileno(questions), STDIN_FILENO);
-		dup2(answers[1], STDOUT_FILENO);
-		close(answers[0]);
-		freopen("/dev/null", "w", stderr) ? (void)0 : _exit(127);
-		execlp("addr2line", "addr2line", "-a", "-f", "-C", "-i", "-e", path, (char *)NULL);
-		_exit(127);
-	}
-	close(answers[1]);
-	FILE *from = fdopen(answers[0], "r");
-	if (from) {
-		read_answers(from, asked, count);
-		fclose(from);
-	}
-	fclose(questions);
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-}
-
-static void resolve(void)
-{
-	struct place **asked = calloc(place_count + 1, sizeof *asked);
-	uint64_t *address = calloc(place_count + 1, sizeof *address);
-	for (size_t m = 0; asked && address && m < mapping_count; m++) {
-		size_t n = 0;
-		for (size_t i = 0; i < place_count; i++)
-			/* the call is before the address to which it returns */
-			if (mapping_of(places[i].pc - 1) == &mappings[m]) {
-				asked[n] = &places[i];
-				address[n++] = file_address(&mappings[m], places[i].pc - 1);
-			}
-		if (n)
-			resolve_file(mappings[m].path, asked, address, n);
-	}
-	free(asked);
-	free(address);
-}
-
-static struct place *place_of(uint64_t pc)
-{
-	for (size_t i = 0; i < place_count; i++)
-		if (places[i].pc == pc)
-			return &places[i];
+	for (size_t i = 0; i < symbol_count; i++)
+		if (symbols[i].pc == pc)
+			return &symbols[i];
 	return NULL;
 }
 
-static void note_places(const struct site *s)
+/* The call is before the address to which it returns. */
+static void note_symbols(const struct site *s)
 {
 	for (int i = 0; i < s->depth; i++) {
-		struct place *more = place_of(s->pc[i]) ? NULL : reallocarray(places, place_count + 1, sizeof *places);
+		const struct mapping *m = mapping_of(s->pc[i] - 1);
+		struct symbol *more = !m || symbol_of(s->pc[i]) ? NULL : reallocarray(symbols, symbol_count + 1, sizeof *symbols);
 		if (!more)
 			continue;
-		places = more;
-		places[place_count++] = (struct place){ s->pc[i], NULL };
+		symbols = more;
+		symbols[symbol_count++] = (struct symbol){
+			.pc = s->pc[i], .file = m->path, .address = symbols_address(m->path, s->pc[i] - 1 - m->start + m->offset)
+		};
 	}
 }
 
@@ -280,11 +169,10 @@ static int by_bytes(const void *a, const void *b)
 
 static void print_place(uint64_t pc)
 {
-	const struct place *p = place_of(pc);
+	const struct symbol *symbol = symbol_of(pc);
 	const struct mapping *m = mapping_of(pc - 1);
-	if (p && p->text)
-		for (const char *line = p->text; *line; line += strcspn(line, "\n") + (strchr(line, '\n') != NULL))
-			printf("    %.*s\n", (int)strcspn(line, "\n"), line);
+	if (symbol && symbol->text)
+		symbols_print("    ", symbol);
 	else if (m)
 		printf("    %s+0x%" PRIx64 "\n", m->path, pc - 1 - m->start + m->offset);
 	else
@@ -318,9 +206,9 @@ int tool_leaks(int argc, char **argv)
 	for (size_t i = 0; i < site_count; i++) {
 		bytes += sites[i].bytes;
 		if (i < top)
-			note_places(&sites[i]);
+			note_symbols(&sites[i]);
 	}
-	resolve();
+	symbols_resolve(symbols, symbol_count);
 	printf("about %s held, by %zu stacks\n", text_bytes(bytes), site_count);
 	for (size_t i = 0; i < site_count && i < top; i++)
 		print_site(&sites[i]);

@@ -18,28 +18,6 @@ static const struct option_row {
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
-static bool json;
-
-static const struct argp_option flags[] = {
-	{ "json", 'j', NULL, 0, "Print an array of objects", 0 },
-	{ 0 },
-};
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	(void)arg;
-	switch (key) {
-	case 'j':
-		json = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "no arguments are expected");
-		return EINVAL;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
-
 static const char *variable(const char *name)
 {
 	static char upper[64];
@@ -76,10 +54,7 @@ static void print_json(void)
 
 int tool_options(int argc, char **argv)
 {
-	static const struct argp argp = { flags, parse, NULL, "Prints every HAKMEM_* variable: default, range and effect.",
-					  NULL, NULL, NULL };
-	argp_parse(&argp, argc, argv, 0, NULL, NULL);
-	if (json) {
+	if (args_json(argc, argv, "Prints every HAKMEM_* variable: default, range and effect.")) {
 		print_json();
 		return TOOL_OK;
 	}

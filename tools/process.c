@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "live.h"
+#include "topo/topo.h"
 
 #define HEAP_TRIES 100
 #define HEAPS_AT_A_TIME 64u
@@ -343,6 +344,11 @@ static void set(json_t *object, const char *key, uint64_t v)
 	json_object_set_new(object, key, json_integer((json_int_t)v));
 }
 
+static uint64_t get(const json_t *object, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
 /* How full the mapped SuperSlabs are; the arithmetic is that of hak_node_occupancy. */
 static void occupancy(const struct process *p, uint64_t arena, uint64_t supers[OCCUPANCY])
 {
@@ -415,8 +421,10 @@ static void add_pages(const struct process *p, const struct owner *owners, size_
 static json_t *node_object(const struct process *p, uint32_t i, const char *node, const struct sums *s)
 {
 	uint64_t supers[OCCUPANCY], used = 0;
+	uint64_t key = i < p->live.node_direct ? i : u64(node, p->live.node_key);
 	json_t *o = json_object(), *list = json_array();
-	set(o, "node", i);
+	set(o, "node", key & ((1u << p->live.node_mode_shift) - 1));
+	set(o, "policy", key >> p->live.node_mode_shift & 15);
 	for (uint64_t c = 0; c < p->live.node.count; c++)
 		set(o, p->counters[2][c].name, u64(node, p->counters[2][c].at));
 	set(o, "live", s->node_live[i]);
@@ -431,17 +439,39 @@ static json_t *node_object(const struct process *p, uint32_t i, const char *node
 	return o;
 }
 
-/* Adds "nodes", and what they have mapped to "slab_mapped". */
+/* The pool has memory, or its threads have freed others': `frees` is its row. */
+static bool in_use(const struct hak_live *l, const char *node, const uint64_t *frees)
+{
+	uint64_t sum = u64(node, l->node_arenas);
+	for (uint32_t to = 0; to < l->node_count && !sum; to++)
+		sum = frees[to];
+	return sum;
+}
+
+/* A row of "remote_matrix", as the list of nodes is ordered. */
+static json_t *row_of_frees(const struct hak_live *l, const char *nodes, const uint64_t *frees, uint32_t from)
+{
+	json_t *row = json_array();
+	for (uint32_t to = 0; to < l->node_count; to++)
+		if (in_use(l, nodes + (size_t)to * l->node_bytes, frees + (size_t)to * l->node_count))
+			json_array_append_new(row, json_integer((json_int_t)frees[(size_t)from * l->node_count + to]));
+	return row;
+}
+
+/* Adds "nodes" and "remote_matrix", and what the nodes have mapped to "slab_mapped". */
 static bool add_nodes(const struct process *p, json_t *to, const struct sums *s, bool pages)
 {
 	const struct hak_live *l = &p->live;
 	size_t bytes = (size_t)l->node_count * l->node_bytes, owners_count = 0;
+	size_t matrix_bytes = (size_t)l->node_count * l->node_count * sizeof(uint64_t);
 	char *nodes = malloc(bytes);
+	uint64_t *frees = malloc(matrix_bytes);
 	uint64_t *rss = calloc(l->node_count, sizeof *rss), *huge = calloc(l->node_count, sizeof *huge);
 	uint64_t span_rss = 0, span_huge = 0, mapped = 0;
 	struct owner *owners = NULL;
-	json_t *list = json_array();
-	bool ok = nodes && rss && huge && copy(p->pid, l->nodes_at, nodes, bytes);
+	json_t *list = json_array(), *matrix = json_array();
+	bool ok = nodes && frees && rss && huge && copy(p->pid, l->nodes_at, nodes, bytes) &&
+		  copy(p->pid, l->node_frees_at, frees, matrix_bytes);
 	if (ok && pages) {
 		for (uint32_t i = 0; i < l->node_count; i++)
 			owners_count = add_owners(p, u64(nodes, (size_t)i * l->node_bytes + l->node_arenas), i, &owners,
@@ -453,8 +483,9 @@ static bool add_nodes(const struct process *p, json_t *to, const struct sums *s,
 	}
 	for (uint32_t i = 0; ok && i < l->node_count; i++) {
 		const char *node = nodes + (size_t)i * l->node_bytes;
-		if (!u64(node, l->node_arenas))
+		if (!in_use(l, node, frees + (size_t)i * l->node_count))
 			continue;
+		json_array_append_new(matrix, row_of_frees(l, nodes, frees, i));
 		json_t *o = node_object(p, i, node, s);
 		mapped += (uint64_t)json_integer_value(json_object_get(o, "mapped"));
 		if (pages) {
@@ -464,10 +495,12 @@ static bool add_nodes(const struct process *p, json_t *to, const struct sums *s,
 		json_array_append_new(list, o);
 	}
 	json_object_set_new(to, "nodes", list);
+	json_object_set_new(to, "remote_matrix", matrix);
 	set(to, "slab_mapped", mapped);
 	free(owners);
 	free(rss);
 	free(huge);
+	free(frees);
 	free(nodes);
 	return ok;
 }
@@ -492,6 +525,40 @@ static uint64_t milliseconds(clockid_t clock)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static bool flag_at(const struct process *p, uint64_t at)
+{
+	uint8_t v = 0;
+	return copy(p->pid, at, &v, sizeof v) && v;
+}
+
+static const char *topology_source(const struct process *p)
+{
+	static const char *const names[] = HAK_TOPO_SOURCE_NAMES;
+	uint64_t topology = word_at(p, p->live.topology_at);
+	uint32_t source = 0;
+	if (!topology || !copy(p->pid, topology + p->live.topology_source, &source, sizeof source))
+		return "builtin";
+	return source < sizeof names / sizeof *names ? names[source] : "?";
+}
+
+/* As the library's own words for them are. */
+static void add_engines(const struct process *p, json_t *to)
+{
+	const struct hak_live *l = &p->live;
+	const char *reclaim = !word_at(p, l->options_at + l->option_reclaim) ? "off" :
+			      flag_at(p, l->ring_at)			     ? "ring" :
+			      flag_at(p, l->vector_at)			     ? "vector" :
+									       "loop";
+	json_t *o = json_object();
+	json_object_set_new(o, "placement", json_string(get(to, "binds") ? "bind" : "first-touch"));
+	json_object_set_new(o, "reclaim", json_string(reclaim));
+	json_object_set_new(o, "topology", json_string(topology_source(p)));
+	json_object_set_new(o, "guard", json_string(get(to, "guards") ? "pages" : "none"));
+	set(o, "binds", get(to, "binds"));
+	set(o, "bind_failures", get(to, "bind_failures"));
+	json_object_set_new(to, "engines", o);
+}
+
 /* The process's own counters; a name's value for the sums, 0 if it has no such counter. */
 static bool add_counters(const struct process *p, json_t *to)
 {
@@ -502,11 +569,6 @@ static bool add_counters(const struct process *p, json_t *to)
 		set(to, p->counters[0][i].name, v);
 	}
 	return true;
-}
-
-static uint64_t get(const json_t *object, const char *key)
-{
-	return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
 json_t *process_read(struct process *p, bool pages)
@@ -526,7 +588,8 @@ json_t *process_read(struct process *p, bool pages)
 		ok = add_nodes(p, o, &s, pages);
 	}
 	uint64_t huge = get(o, "span_live") + get(o, "own_mapped"), runs = get(o, "run_live");
-	set(o, "mapped", get(o, "slab_mapped") + get(o, "span_mapped") + get(o, "own_mapped") + get(o, "metadata"));
+	set(o, "mapped", get(o, "slab_mapped") + get(o, "span_mapped") + get(o, "own_mapped") + get(o, "own_kept") +
+		get(o, "metadata"));
 	set(o, "live", s.live + runs + huge);
 	set(o, "cached", s.cached);
 	set(o, "heaps", s.heaps);
@@ -541,6 +604,8 @@ json_t *process_read(struct process *p, bool pages)
 	for (uint32_t i = 0; i < l->stage_count; i++)
 		set(stages, l->stage[i], s.stage[i]);
 	json_object_set_new(o, "stages", stages);
+	set(o, "fallbacks", 0); /* there is no such path */
+	add_engines(p, o);
 	free(s.node_live);
 	free(s.node_remote);
 	if (ok)

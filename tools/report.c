@@ -17,10 +17,13 @@
 #define WIDTH 1000.0 /* of a plot, in its own units */
 #define HEIGHT 300.0
 #define TICKS 4
-#define COLUMNS 120 /* of a heat map */
+#define STRETCHES 150 /* of a plot of rates */
+#define COLUMNS 120   /* of a heat map */
 #define OCCUPANCY 9
+#define MATRIX_NUMBERS 8 /* a matrix of more nodes has no numbers in its cells */
+#define POLICIES_SHOWN 40 /* the last of them, in a table */
 
-static const char *output = "-", *input;
+static const char *output = "-", *input, *log_file;
 static pid_t wanted;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -30,21 +33,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'o':
 		output = arg;
 		return 0;
+	case 'l':
+		log_file = arg;
+		return 0;
 	case 'p':
 		wanted = (pid_t)strtol(arg, &end, 10);
 		if (wanted <= 0 || *end)
 			argp_error(state, "not a process id: `%s'", arg);
 		return 0;
 	case ARGP_KEY_ARG:
-		if (state->arg_num)
-			argp_error(state, "one file is expected");
-		input = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a file of recorded statistics is missing");
-		return EINVAL;
+		return args_one(key, arg, state, &input);
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return args_missing(key, state, "a file of recorded statistics");
 	}
 }
 
@@ -138,6 +138,85 @@ static bool read_samples(void)
 	return true;
 }
 
+/* ---- the learner's log -------------------------------------------------------------- */
+
+static json_t **policies; /* its lines that changed the policy, of the process shown */
+static size_t policy_count;
+
+static bool is_policy(const json_t *o)
+{
+	return json_is_object(o) && number(o, "version") == 1 && number(o, "changed") > 0 &&
+	       number(o, "pid") == number(samples[0], "pid");
+}
+
+static bool read_log(void)
+{
+	char *line = NULL;
+	size_t cap = 0;
+	FILE *f = log_file ? fopen(log_file, "re") : NULL;
+	if (!f) {
+		if (log_file)
+			tool_warn("%s: %s", log_file, strerror(errno));
+		return !log_file;
+	}
+	while (getline(&line, &cap, f) > 0) {
+		json_t *o = json_loads(line, 0, NULL);
+		json_t **more = is_policy(o) ? reallocarray(policies, policy_count + 1, sizeof *policies) : NULL;
+		if (!more) {
+			json_decref(o);
+			continue;
+		}
+		policies = more;
+		policies[policy_count++] = o;
+	}
+	free(line);
+	fclose(f);
+	if (!policy_count)
+		tool_warn("%s: the learner changed no policy of process %.0f in it", log_file, number(samples[0], "pid"));
+	return true;
+}
+
+static double policy_ms(size_t i)
+{
+	return number(json_object_get(policies[i], "look"), "ms");
+}
+
+/* The last number of the row with the key; 0 if there is none. */
+static double of_row(const json_t *table, json_int_t key)
+{
+	size_t i;
+	json_t *row;
+	json_array_foreach(table, i, row)
+		if (json_integer_value(json_array_get(row, 0)) == key)
+			return (double)json_integer_value(json_array_get(row, json_array_size(row) - 1));
+	return 0;
+}
+
+/* `what` is a table of the decision, then a digit: the row's key. */
+static double of_policy(size_t i, const char *what)
+{
+	size_t n = strlen(what) - 1;
+	char table[16];
+	snprintf(table, sizeof table, "%.*s", (int)n, what);
+	return of_row(json_object_get(json_object_get(policies[i], "decision"), table), what[n] - '0');
+}
+
+/* Slabs of all classes that a heap may keep on a node; on which most. */
+static double kept_slabs(size_t i)
+{
+	double most = 0;
+	size_t k;
+	json_t *row;
+	for (json_int_t node = 0; node < 8; node++) {
+		double sum = 0;
+		json_array_foreach(json_object_get(json_object_get(policies[i], "decision"), "keep"), k, row)
+			if (json_integer_value(json_array_get(row, 0)) == node)
+				sum += (double)json_integer_value(json_array_get(row, 2));
+		most = fmax(most, sum);
+	}
+	return most;
+}
+
 /* ---- figures of a sample ----------------------------------------------------------- */
 
 static double over_nodes(const json_t *o, const char *key)
@@ -178,26 +257,42 @@ static double huge_share(size_t i, const char *unused)
 	return 100 * (over_nodes(o, "huge") + number(o, "span_huge")) / resident;
 }
 
-static double rate(size_t i, double now, double before)
+/* Of the policy that was in force then; NAN: of what the options said. */
+static double in_force(size_t i, const char *what)
 {
-	double span = i ? seconds(i) - seconds(i - 1) : 0;
-	return span > 0 ? (now - before) / span : NAN;
+	double ms = number(samples[i], "monotonic_ms");
+	size_t n = policy_count;
+	while (n && policy_ms(n - 1) > ms)
+		n--;
+	return n ? of_policy(n - 1, what) : NAN;
+}
+
+/* A figure's growth a second at sample i, over a stretch that a plot still shows as one. */
+static double rate(size_t i, const char *what, figure_fn *figure)
+{
+	size_t stretch = count / STRETCHES + 1, before = i > stretch ? i - stretch : 0;
+	double span = seconds(i) - seconds(before);
+	return span > 0 ? (figure(i, what) - figure(before, what)) / span : NAN;
 }
 
 static double plain_rate(size_t i, const char *key)
 {
-	return i ? rate(i, plain(i, key), plain(i - 1, key)) : NAN;
+	return rate(i, key, plain);
+}
+
+static double of_stages(size_t i, const char *stage)
+{
+	return number(json_object_get(samples[i], "stages"), stage);
 }
 
 static double stage_rate(size_t i, const char *stage)
 {
-	return i ? rate(i, number(json_object_get(samples[i], "stages"), stage),
-			number(json_object_get(samples[i - 1], "stages"), stage)) : NAN;
+	return rate(i, stage, of_stages);
 }
 
 /* ---- plots ----------------------------------------------------------------------- */
 
-enum unit { BYTES, BYTES_PER_SECOND, PER_SECOND, PERCENT };
+enum unit { BYTES, BYTES_PER_SECOND, NUMBER, PER_SECOND, PERCENT };
 
 struct plot {
 	const char *title, *help;
@@ -238,25 +333,23 @@ static const char *in_unit(double v, enum unit unit)
 		snprintf(s, sizeof *text, "%.0f %%", v);
 		return s;
 	default:
-		snprintf(s, sizeof *text, v >= 1e6 ? "%.3gM/s" : v >= 1e3 ? "%.3gk/s" : "%.3g/s",
-			 v >= 1e6 ? v / 1e6 : v >= 1e3 ? v / 1e3 : v);
+		snprintf(s, sizeof *text, "%.3g%s%s", v >= 1e9 ? v / 1e9 : v >= 1e6 ? v / 1e6 : v >= 1e3 ? v / 1e3 : v,
+			 v >= 1e9 ? "G" : v >= 1e6 ? "M" : v >= 1e3 ? "k" : "", unit == PER_SECOND ? "/s" : "");
 		return s;
 	}
 }
 
-/* The least round number not below v; round in the unit that it is printed in. */
+/* The least round number not below v; of bytes, one whose multiples are round in larger units, too. */
 static double round_up(double v, enum unit unit)
 {
 	static const double steps[] = { 1, 2, 2.5, 4, 5, 8, 10 };
-	double scale = 1;
 	if (unit == PERCENT)
-		return 25;
+		return 25 * fmax(1, ceil(v / 25));
 	if (v <= 0)
 		return 1;
 	if (unit == BYTES || unit == BYTES_PER_SECOND)
-		while (v / scale >= 1024)
-			scale *= 1024;
-	scale *= pow(10, floor(log10(v / scale)));
+		return exp2(ceil(log2(v)));
+	double scale = pow(10, floor(log10(v)));
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
 		if (steps[i] * scale >= v)
 			return steps[i] * scale;
@@ -379,21 +472,16 @@ static void draw(const struct plot *p)
 
 /* ---- the heat map ---------------------------------------------------------------- */
 
-/* The node's object in sample i; NULL before it had memory. */
-static const json_t *node_in(size_t i, json_int_t number_)
+/* The sum over a node's objects: it has one more for each policy of the user's. */
+static double supers(size_t i, json_int_t node, int bin)
 {
+	double sum = 0;
 	size_t k;
 	json_t *n;
 	json_array_foreach(json_object_get(samples[i], "nodes"), k, n)
-		if (json_integer_value(json_object_get(n, "node")) == number_)
-			return n;
-	return NULL;
-}
-
-static double supers(size_t i, json_int_t node, int bin)
-{
-	const json_t *n = node_in(i, node);
-	return n ? (double)json_integer_value(json_array_get(json_object_get(n, "occupancy"), (size_t)bin)) : 0;
+		if (json_integer_value(json_object_get(n, "node")) == node)
+			sum += (double)json_integer_value(json_array_get(json_object_get(n, "occupancy"), (size_t)bin));
+	return sum;
 }
 
 /* The sample in force at column c of the map. */
@@ -434,42 +522,149 @@ static void heat_map(json_int_t node)
 	fprintf(out, "</div><ul><li class=heat>darkest: %.0f SuperSlabs</li></ul></figure>\n", most);
 }
 
+/* Each node once, in the order of their numbers as far as the library has them so. */
 static void heat_maps(void)
 {
+	const json_t *nodes = json_object_get(samples[count - 1], "nodes");
+	json_int_t last = -1;
 	size_t i;
 	json_t *n;
-	json_array_foreach(json_object_get(samples[count - 1], "nodes"), i, n)
-		heat_map(json_integer_value(json_object_get(n, "node")));
+	json_array_foreach(nodes, i, n) {
+		json_int_t node = json_integer_value(json_object_get(n, "node"));
+		if (node <= last)
+			continue;
+		heat_map(node);
+		last = node;
+	}
+}
+
+/* ---- frees between nodes ---------------------------------------------------------- */
+
+static double freed(const json_t *matrix, size_t from, size_t to)
+{
+	return (double)json_integer_value(json_array_get(json_array_get(matrix, from), to));
+}
+
+/* A figure of number i of the last sample's nodes: the matrix has their order. */
+static double last_node(size_t i, const char *key)
+{
+	return number(json_array_get(json_object_get(samples[count - 1], "nodes"), i), key);
+}
+
+/* The number stands in the cell while there is room for it, and in its title always. */
+static void matrix_row(const json_t *matrix, size_t from, size_t n, double most)
+{
+	for (size_t to = 0; to < n; to++) {
+		double v = freed(matrix, from, to), share = v > 0 ? 0.1 + 0.9 * sqrt(v / most) : 0;
+		fprintf(out, "<span class=\"cell%s\" style=\"--share:%.2f\" title=\"%.0f blocks of node %.0f freed on node %.0f\">%s"
+			     "</span>", share > 0.6 ? " dark" : "", share, v, last_node(to, "node"), last_node(from, "node"),
+			n <= MATRIX_NUMBERS && v > 0 ? in_unit(v, NUMBER) : "");
+	}
+}
+
+static void matrix_label(size_t i)
+{
+	fprintf(out, "<span>%.0f%s</span>", last_node(i, "node"), last_node(i, "policy") > 0 ? " p" : "");
+}
+
+static void remote_matrix(void)
+{
+	const json_t *matrix = json_object_get(samples[count - 1], "remote_matrix");
+	size_t n = json_array_size(matrix);
+	double most = 0;
+	for (size_t i = 0; i < n * n; i++)
+		most = fmax(most, freed(matrix, i / n, i % n));
+	if (n < 2 || most <= 0)
+		return;
+	caption("Who frees whose blocks", "Blocks that threads on one node (rows) freed and heaps of another (columns) owned, since "
+		"the start. On the diagonal is what threads of one node free for each other; off it, what goes from node to node. "
+		"With a p: memory under a policy of the program's.");
+	fprintf(out, "<div class=matrix style=\"grid-template-columns:auto repeat(%zu,1fr)\"><span></span>", n);
+	for (size_t to = 0; to < n; to++)
+		matrix_label(to);
+	for (size_t from = 0; from < n; from++) {
+		matrix_label(from);
+		matrix_row(matrix, from, n, most);
+	}
+	fprintf(out, "</div><ul><li class=heat>darkest: %.0f blocks</li></ul></figure>\n", most);
 }
 
 /* ---- nodes ----------------------------------------------------------------------- */
 
 /* `what` is a node's number. */
-static double node_remote_rate(size_t i, const char *what)
+static double freed_of_node(size_t i, const char *what)
 {
 	json_int_t node = strtoll(what, NULL, 10);
-	return i ? rate(i, number(node_in(i, node), "remote_frees"), number(node_in(i - 1, node), "remote_frees")) : NAN;
+	double sum = 0;
+	size_t k;
+	json_t *n;
+	json_array_foreach(json_object_get(samples[i], "nodes"), k, n)
+		if (json_integer_value(json_object_get(n, "node")) == node)
+			sum += number(n, "remote_frees");
+	return sum;
+}
+
+static double node_remote_rate(size_t i, const char *node)
+{
+	return rate(i, node, freed_of_node);
 }
 
 static void remote_frees(void)
 {
-	static char label[SERIES_MOST][256], node[SERIES_MOST][24];
+	static char label[SERIES_MOST][32];
 	struct plot p = { .title = "Blocks freed by other threads",
 			  .help = "Blocks a second that came home to heaps of each node. Many of them mean that threads hand "
 				  "memory to each other.",
 			  .unit = PER_SECOND,
 			  .figure = node_remote_rate };
-	size_t i;
+	json_int_t last = -1;
+	size_t i, series = 0;
 	json_t *n;
 	json_array_foreach(json_object_get(samples[count - 1], "nodes"), i, n) {
-		if (i == SERIES_MOST)
-			break;
-		snprintf(node[i], sizeof *node, "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(n, "node")));
-		snprintf(label[i], sizeof *label, "node %s", node[i]);
-		p.series[i].label = label[i];
-		p.series[i].what = node[i];
+		json_int_t node = json_integer_value(json_object_get(n, "node"));
+		if (node <= last || series == SERIES_MOST)
+			continue;
+		last = node;
+		snprintf(label[series], sizeof *label, "node %" JSON_INTEGER_FORMAT, node);
+		p.series[series].label = label[series];
+		p.series[series].what = label[series] + strlen("node ");
+		series++;
 	}
 	draw(&p);
+}
+
+/* ---- the learner ------------------------------------------------------------------ */
+
+/* A column: what differs from the policy before stands out. */
+static void policy_cell(size_t i, const char *what, const char *unit)
+{
+	double v = of_policy(i, what);
+	bool new = i == 0 || of_policy(i - 1, what) != v;
+	fprintf(out, new ? "<td><b>%.0f%s</b></td>" : "<td>%.0f%s</td>", v, v > 0 ? unit : "");
+}
+
+static void policy_table(void)
+{
+	size_t first = policy_count > POLICIES_SHOWN ? policy_count - POLICIES_SHOWN : 0;
+	if (!policy_count)
+		return;
+	caption("What the learner changed", "Each change of the policy, and in bold what differs from the one before. DYN1 and DYN2 "
+		"are the bytes of a block of a dynamic class. W_MAX is how large, of a request's own block, a block that it is lent "
+		"may be. Kept are the EMPTY slabs that a heap may keep on one node.");
+	if (first)
+		fprintf(out, "<p>The first %zu of %zu are left out.</p>", first, policy_count);
+	fputs("<div class=table><table><tr><th>at</th><th>DYN1</th><th>DYN2</th><th>W_MAX to 52 KiB</th><th>to 256 KiB</th>"
+	      "<th>kept</th></tr>", out);
+	for (size_t i = first; i < policy_count; i++) {
+		fprintf(out, "<tr><td>%.1f s</td>", (policy_ms(i) - number(samples[0], "monotonic_ms")) / 1000);
+		policy_cell(i, "dyn0", "");
+		policy_cell(i, "dyn1", "");
+		policy_cell(i, "wmax1", " %");
+		policy_cell(i, "wmax2", " %");
+		fprintf(out, i == first || kept_slabs(i) != kept_slabs(i - 1) ? "<td><b>%.0f</b></td></tr>" : "<td>%.0f</td></tr>",
+			kept_slabs(i));
+	}
+	fputs("</table></div></figure>\n", out);
 }
 
 /* ---- the page -------------------------------------------------------------------- */
@@ -495,9 +690,18 @@ static const char style[] =
 	"svg{width:100%;height:15rem;display:block}.grid{stroke:var(--grid);stroke-width:1;vector-effect:non-scaling-stroke}"
 	".line{fill:none;stroke:var(--c);stroke-width:2;vector-effect:non-scaling-stroke;stroke-linejoin:round}"
 	".area{fill:var(--c)}.heat{fill:var(--heat);--c:var(--heat)}"
+	".matrix{display:grid;font-size:.75rem;color:var(--dim);text-align:center;align-items:center;"
+	"gap:.2rem}"
+	".cell{display:grid;place-items:center;aspect-ratio:2.5;min-width:0;position:relative;isolation:isolate;color:var(--fg);"
+	"background:var(--bg)}.cell::before{content:'';position:absolute;inset:0;z-index:-1;background:var(--heat);"
+	"opacity:var(--share)}.cell.dark{color:var(--bg)}"
 	"ul{list-style:none;margin:.6rem 0 0;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.85rem}"
 	"li::before{content:'';display:inline-block;width:.8em;height:.8em;border-radius:.15em;background:var(--c);"
 	"margin-right:.4em}small{color:var(--dim)}"
+	".table{overflow:auto;max-height:20rem}table{border-collapse:collapse;width:100%;font-size:.85rem;"
+	"font-variant-numeric:tabular-nums}td,th{text-align:right;padding:.15rem .5rem;border-bottom:1px solid var(--grid);"
+	"white-space:nowrap}th{color:var(--dim);font-weight:400;white-space:normal;vertical-align:bottom}"
+	"@media(max-width:30rem){td,th{padding:.15rem .25rem}}"
 	".s0{--c:var(--c0)}.s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}.s5{--c:var(--c5)}"
 	".s6{--c:var(--c6)}.s7{--c:var(--c7)}footer{color:var(--dim);font-size:.85rem;margin-top:1rem}";
 
@@ -584,6 +788,14 @@ static void page(void)
 		"small (HAKMEM_MAGAZINE_KIB).", PER_SECOND, false, plain_rate,
 		{ { "refills", "refills" }, { "drains", "drains" } }
 	};
+	static const struct plot dyn = {
+		"Dynamic classes", "Bytes of a block of the two classes that the learner fits to the program. A step is a change; "
+		"steps that never end mean sizes that never rest.", BYTES, false, in_force, { { "DYN1", "dyn0" }, { "DYN2", "dyn1" } }
+	};
+	static const struct plot wmax = {
+		"Bounds on lending", "W_MAX: how large, of a request's own block, a block that it is lent may be. At 100 % nothing is lent.",
+		PERCENT, false, in_force, { { "to 52 KiB", "wmax1" }, { "to 256 KiB", "wmax2" } }
+	};
 	header();
 	facts();
 	fputs("<main>\n", out);
@@ -595,6 +807,10 @@ static void page(void)
 	draw(&stages);
 	draw(&work);
 	remote_frees();
+	remote_matrix();
+	draw(&dyn);
+	draw(&wmax);
+	policy_table();
 	fputs("</main>\n<footer>Every figure is explained in hakmem's doc/statistics.md.", out);
 	if (others)
 		fprintf(out, " The file has %zu lines of other processes; hakmem report --pid shows one of them.", others);
@@ -605,6 +821,7 @@ int tool_report(int argc, char **argv)
 {
 	static const struct argp_option flags[] = {
 		{ "output", 'o', "FILE", 0, "Write the page here instead of standard output", 0 },
+		{ "log", 'l', "FILE", 0, "Show what the learner decided, from its log (HAKMEM_ACE_LOG)", 0 },
 		{ "pid", 'p', "PID", 0, "Show this process, not the one with the most lines", 0 },
 		{ 0 },
 	};
@@ -612,7 +829,7 @@ int tool_report(int argc, char **argv)
 					  "Makes one HTML page with pictures from statistics recorded over time "
 					  "(hakmem run --stats=jsonl:FILE:MS). It needs no network.", NULL, NULL, NULL };
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);
-	if (!read_samples())
+	if (!read_samples() || !read_log())
 		return TOOL_FAILED;
 	out = strcmp(output, "-") ? fopen(output, "we") : stdout;
 	if (!out) {

@@ -87,7 +87,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	char *end;
 	if (key >= OPTION_KEYS && key < OPTION_KEYS + (int)NAMES) {
 		const char *name = names[key - OPTION_KEYS];
-		settings.profile |= !strcmp(name, "profile");
+		settings.profile |= !strcmp(name, "profile") || !strcmp(name, "guarded");
 		settings.values[key - OPTION_KEYS] = arg ? arg : !strcmp(name, "profile") ? PROFILE_FILE : "1";
 		return 0;
 	}
@@ -107,11 +107,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		settings.command = &state->argv[state->next - 1];
 		state->next = state->argc;
 		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a command is missing");
-		return EINVAL;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return args_missing(key, state, "a command");
 	}
 }
 

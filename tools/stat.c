@@ -72,8 +72,7 @@ static error_t parse_stat(int key, char *arg, struct argp_state *state)
 			argp_error(state, "one process id is expected, not `%s'", arg);
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a process id is missing");
-		return EINVAL;
+		return args_missing(key, state, "a process id");
 	default:
 		return parse_common(key, arg, state);
 	}
@@ -100,8 +99,9 @@ static void count_row(const char *name, uint64_t now, uint64_t before, double se
 
 static void print_node(const json_t *n)
 {
-	char title[32];
-	snprintf(title, sizeof title, "node %" PRIu64, get(n, "node"));
+	char title[64];
+	snprintf(title, sizeof title, get(n, "policy") ? "node %" PRIu64 " under a policy, mode %" PRIu64 : "node %" PRIu64,
+		 get(n, "node"), get(n, "policy"));
 	heading(title);
 	bytes_row("mapped", get(n, "mapped"));
 	bytes_row("in slabs and runs", get(n, "claimed"));
@@ -117,7 +117,7 @@ static void print_stat(const struct process *p, const json_t *now, const json_t 
 {
 	static const char *const counts[][2] = {
 		{ "refills", "refills" },	      { "drains", "drains" },
-		{ "slab_requests", "slab requests" }, { "remote_frees", "remote frees" },
+		{ "slab_requests", "slab requests" }, { "remote_in", "remote frees" },
 		{ "foreign_frees", "foreign frees" }, { "failed", "failed requests" },
 		{ "faults", "bad frees survived" },
 	};
@@ -148,6 +148,10 @@ static void print_stat(const struct process *p, const json_t *now, const json_t 
 		count_row(key, (uint64_t)json_integer_value(value), get(json_object_get(before, "stages"), key), seconds);
 	json_array_foreach(json_object_get(now, "nodes"), i, value)
 		print_node(value);
+	heading("engines");
+	json_object_foreach(json_object_get(now, "engines"), key, value)
+		if (json_is_string(value))
+			printf("  %-28s %12s\n", key, json_string_value(value));
 }
 
 int tool_stat(int argc, char **argv)
@@ -203,8 +207,7 @@ static error_t parse_top(int key, char *arg, struct argp_state *state)
 		settings.once = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "no arguments are expected");
-		return EINVAL;
+		return args_none(key, state);
 	default:
 		return parse_common(key, arg, state);
 	}
@@ -270,7 +273,7 @@ static void print_rows(const struct row *rows, size_t count, unsigned refused)
 		printf("%8d  %-16.16s %10s %10s %10s %10s %7" PRIu64 " %12" PRIu64, (int)rows[i].pid, rows[i].name,
 		       text_bytes((double)get(o, "rss")), text_bytes((double)get(o, "live")),
 		       text_bytes((double)get(o, "mapped")), text_bytes((double)get(o, "cached")), get(o, "heaps"),
-		       get(o, "remote_frees"));
+		       get(o, "remote_in"));
 		if (settings.pages)
 			printf(" %10s", text_bytes((double)huge_of(o)));
 		putchar('\n');

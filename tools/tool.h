@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The command `hakmem`: what its subcommands share. The tool is a program like any other:
- * it may allocate, and shares nothing with the library but live.h, options.def and topo.h.
+ * it may allocate, and shares nothing with the library but live.h, options.def, topo.h and the
+ * pure part of ace/.
  */
 #ifndef HAK_TOOL_H
 #define HAK_TOOL_H
@@ -35,13 +36,26 @@ int tool_run(int argc, char **argv);
 int tool_stat(int argc, char **argv);
 int tool_top(int argc, char **argv);
 int tool_report(int argc, char **argv);
+int tool_replay(int argc, char **argv);
 int tool_leaks(int argc, char **argv);
+int tool_symbolize(int argc, char **argv);
 int tool_topo(int argc, char **argv);
 int tool_options(int argc, char **argv);
 int tool_doctor(int argc, char **argv);
 
 /* "hakmem: TEXT" on stderr. */
 void tool_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- args.c: for a command's parser, whose result is theirs where it has none of its own ---- */
+
+/* An error if there are no arguments but options: `what` is missing. */
+error_t args_missing(int key, struct argp_state *state, const char *what);
+/* An error if there are any. */
+error_t args_none(int key, struct argp_state *state);
+/* The one argument that there may be. */
+error_t args_one(int key, char *arg, struct argp_state *state, const char **operand);
+/* Parses all of a command that knows --json and nothing else: whether it is there. */
+bool args_json(int argc, char **argv, const char *help);
 
 /* ---- text.c: output ---- */
 
@@ -66,6 +80,25 @@ void text_json(const json_t *object, FILE *to);
 /* The path of a library of ours (libhakmem.so.0, libhakmem-topo.so): beside the tool in a build
  * tree, else where it was configured to go. NULL if it is in neither. */
 const char *files_library(const char *name);
+
+/* ---- symbols.c: what addresses are in words ---- */
+
+/* An address in a program or library. */
+struct symbol {
+	uint64_t pc;	  /* in the process that ran it: the caller's */
+	const char *file; /* the caller's */
+	uint64_t address; /* in the file's own terms */
+	char *text;	  /* "FUNCTION at FILE:LINE", a line for each inlined call; NULL: not known. Freed by the caller. */
+};
+
+/* The address of what lies at the offset in the file; the offset itself if the file cannot be read. */
+uint64_t symbols_address(const char *path, uint64_t offset);
+/* Whether it is a program that lies where it was linked to: its addresses are the process's. */
+bool symbols_fixed(const char *path);
+/* Finds the text of each, by addr2line; without that there is none. */
+void symbols_resolve(struct symbol *s, size_t count);
+/* Its lines on stdout, which it has; `before` goes before each. */
+void symbols_print(const char *before, const struct symbol *s);
 
 /* ---- kernel.c: what the kernel lets a process do ---- */
 

@@ -11,25 +11,17 @@
 #include "topo/topo.h"
 
 static const char *const kinds[] = { "DRAM", "HBM", "other", "CXL" };
-static const char *const sources[] = { "hwloc", "sysfs", "synthetic", "XML" };
+static const char *const sources[] = HAK_TOPO_SOURCE_NAMES;
 
 static bool json;
 static const char *source;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	switch (key) {
-	case 'j':
-		json = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num)
-			argp_error(state, "one topology is expected");
-		source = arg;
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
+	if (key != 'j')
+		return args_one(key, arg, state, &source);
+	json = true;
+	return 0;
 }
 
 /* The CPUs of a mask as a list like "0-3,8". */

@@ -78,7 +78,7 @@ int hakmem_profile_write(hakmem_write_fn *write, void *arg);
  *   HAKMEM_NODE_LOCAL        the node of the CPU that the thread is on
  *   HAKMEM_NODE_BANDWIDTH    the nearest node with more bandwidth than those with CPUs (HBM)
  *   HAKMEM_NODE_CAPACITY     the nearest node of other memory without CPUs (CXL, NVM)
- *   HAKMEM_NODE_INTERLEAVED  all nodes with CPUs by turns, page by page; by huge pages over 1 MiB
+ *   HAKMEM_NODE_INTERLEAVED  all nodes with CPUs by turns, page by page; by huge pages from 128 MiB on
  *
  * A machine without such memory gives local memory. Kinds are known once the topology has been
  * read, some ms after the heap has 4 MiB; until then HAKMEM_NODE_BANDWIDTH is local. Memory is

@@ -3,6 +3,7 @@
 #include "l25/l25.h"
 
 #include "counters.h"
+#include "fresh.h"
 #include "reclaim.h"
 
 static void note_live(struct hak_arena *arena, uint64_t change)
@@ -19,6 +20,7 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 	if (!hak_heap_claim_run(h, count, &run))
 		return NULL;
 	*zero = run.zero;
+	hak_fresh_run(HAK_CLASSES, &run, count);
 	run.arena->slabs[run.granule].carved = count;
 	hak_tags_set(run.arena, run.granule, count, HAK_CODE_SPAN, HAK_CODE_SPAN_REST);
 	note_live(run.arena, (uint64_t)count * HAK_GRANULE);

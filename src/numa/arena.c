@@ -8,6 +8,7 @@
 #include <sys/sysinfo.h>
 
 #include "counters.h"
+#include "failure.h"
 #include "limit.h"
 #include "numa/node.h"
 #include "options.h"
@@ -19,6 +20,7 @@
 #define SLOTS_FLOOR 64u
 #define SLOTS_CEILING 16384u
 
+size_t hak_arena_guard;
 struct hak_window hak_windows[HAK_WINDOWS];
 struct hak_lock hak_arena_lock = HAK_LOCK_INIT(HAK_RANK_ARENA);
 _Atomic uint64_t hak_arena_grown;
@@ -57,7 +59,7 @@ static bool usable(uintptr_t p)
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 	if (got == MAP_FAILED)
 		return false;
-	hak_sys.munmap(got, HAK_PAGE);
+	hak_sys.munmap_own(got, HAK_PAGE);
 	return got == want;
 }
 
@@ -104,7 +106,7 @@ static bool window_new_locked(struct hak_window *w)
 		uintptr_t base = window_base((uintptr_t)tags, slots);
 		void *table = base ? hak_sys_map(table_bytes) : NULL;
 		if (!table) {
-			hak_sys.munmap(tags, tag_bytes);
+			hak_sys.munmap_own(tags, tag_bytes);
 			continue;
 		}
 		hak_sys_name(tags, tag_bytes, "hakmem: tags");
@@ -136,17 +138,17 @@ static int map_at(char *want, size_t bytes)
 	if (got == MAP_FAILED)
 		return errno ? errno : ENOMEM;
 	if (got != (void *)want) { /* a kernel before 4.17, or a sanitizer that moved it */
-		hak_sys.munmap(got, bytes);
+		hak_sys.munmap_own(got, bytes);
 		return EEXIST;
 	}
 	return 0;
 }
 
-/* Within the hard limit. */
+/* Within the hard limit: EDQUOT beyond it. */
 static int map_fixed(char *want, size_t bytes)
 {
 	if (!hak_limit_take(bytes))
-		return ENOMEM;
+		return EDQUOT;
 	int err = map_at(want, bytes);
 	if (err)
 		hak_limit_give(bytes);
@@ -156,9 +158,11 @@ static int map_fixed(char *want, size_t bytes)
 /* What is refused here costs speed or memory, never correctness. */
 static void dress(struct hak_arena *arena, char *p, size_t bytes, bool huge)
 {
-	hak_sys.madvise(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	hak_sys.madvise_own(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (arena->kind == HAK_ARENA_SLABS)
 		hak_node_bind(arena->node, p, bytes);
+	else
+		hak_node_memory_only_last(arena->node, p, bytes);
 	hak_sys_name(p, bytes, arena->kind == HAK_ARENA_SPANS ? "hakmem: huge blocks" :
 			       huge			      ? "hakmem: huge zone" :
 								"hakmem: small zone");
@@ -180,7 +184,7 @@ int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, boo
 void hak_arena_adopt_first(struct hak_arena *arena, uint32_t granules)
 {
 	dress(arena, arena->base, (size_t)granules * HAK_GRANULE,
-	      arena->kind == HAK_ARENA_SPANS && hak_option_get(HAK_OPT_thp));
+	      arena->kind == HAK_ARENA_SPANS && hak_node_thp(arena->node, HAK_SUPER));
 }
 
 static struct hak_arena *meta_new(void)
@@ -189,10 +193,10 @@ static struct hak_arena *meta_new(void)
 	if (!p)
 		return NULL;
 	if (hak_sys.mprotect(p + HAK_GRANULE, META_BYTES, PROT_READ | PROT_WRITE)) {
-		hak_sys.munmap(p, META_BYTES + 2 * HAK_GRANULE);
+		hak_sys.munmap_own(p, META_BYTES + 2 * HAK_GRANULE);
 		return NULL;
 	}
-	hak_sys.madvise(p + HAK_GRANULE, META_BYTES, MADV_NOHUGEPAGE);
+	hak_sys.madvise_own(p + HAK_GRANULE, META_BYTES, MADV_NOHUGEPAGE);
 	hak_sys_name(p + HAK_GRANULE, META_BYTES, "hakmem: metadata");
 	return (struct hak_arena *)(void *)(p + HAK_GRANULE);
 }
@@ -213,14 +217,16 @@ static struct hak_arena *arena_in_locked(struct hak_window *w, unsigned node, en
 		int err = map_fixed(base, bytes);
 		if (err == EEXIST || err == EINVAL)
 			continue;
-		if (err)
+		if (err) {
+			hak_failure_map(bytes, err);
 			return NULL;
+		}
 		_Atomic uint32_t *tags = w->tags + i * HAK_ARENA_GRANULES;
 		struct hak_arena *a = NULL;
 		if (hak_sys.mprotect((void *)tags, HAK_ARENA_GRANULES * sizeof *tags, PROT_READ | PROT_WRITE) == 0)
 			a = meta_new();
 		if (!a) {
-			hak_sys.munmap(base, bytes);
+			hak_sys.munmap_own(base, bytes);
 			hak_limit_give(bytes);
 			return NULL;
 		}
@@ -251,6 +257,17 @@ struct hak_arena *hak_arena_new(unsigned node, enum hak_arena_kind kind, uint32_
 	}
 	hak_unlock(&hak_arena_lock);
 	return a;
+}
+
+/* Outside of the first window. */
+HAK_COLD _Atomic uint32_t *hak_tag_of_far(const void *p)
+{
+	for (int i = 1; i < HAK_WINDOWS && hak_windows[i].granules; i++) {
+		size_t g = ((uintptr_t)p - hak_windows[i].base) >> HAK_GRANULE_SHIFT;
+		if (g < hak_windows[i].granules)
+			return &hak_windows[i].tags[g];
+	}
+	return NULL;
 }
 
 void hak_tags_set(struct hak_arena *arena, uint32_t granule, uint32_t count, uint32_t first, uint32_t rest)

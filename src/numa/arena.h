@@ -44,12 +44,16 @@ static inline uint32_t hak_tag_code(uint32_t tag)
 
 enum hak_arena_kind {
 	HAK_ARENA_SLABS, /* slabs and runs of up to 1 MiB; bound to its node */
-	HAK_ARENA_SPANS, /* huge blocks of a node's threads; no policy: first touch decides */
+	HAK_ARENA_SPANS, /* huge blocks of a node's threads; first touch decides */
 };
 
 #define HAK_WORD_EMPTY(word) ((uint32_t)(word))
 #define HAK_WORD_UNUSED(word) ((uint32_t)((word) >> 32))
 #define HAK_WORD(empty, unused) ((uint64_t)(empty) | (uint64_t)(unused) << 32)
+
+/* Room that costs no memory, and room that does. */
+enum hak_room { HAK_ROOM_RESIDENT, HAK_ROOM_FRESH, HAK_ROOMS };
+#define HAK_ROOM_ORDERS 6u /* its longest run has 1, 2, 4, 8, 16 or 32 granules, or more */
 
 struct hak_arena {
 	/* immutable after creation */
@@ -63,6 +67,9 @@ struct hak_arena {
 	_Atomic uint32_t small_end;  /* granules: the small-page zone is [0, small_end) */
 	_Atomic uint32_t huge_start; /* granules: the huge zone is [huge_start, all) */
 	bool small_full, huge_full;  /* another mapping is in the way */
+	/* span arenas, under the huge lock: no run of as many granules, so aligned, was found, and
+	 * none has come back since; 0: not known */
+	uint32_t none_of, none_align;
 
 	/* any thread; granules EMPTY or UNUSED, a hint for searches */
 	_Atomic int32_t available;
@@ -74,9 +81,11 @@ struct hak_arena {
 	 */
 	_Atomic uint64_t super[HAK_ARENA_SUPERS];
 
-	/* A bit a SuperSlab: its word may have a bit set. Searches look at no other, so that
-	 * a claim in a large heap does not read every word. Any thread. */
-	_Atomic uint64_t room[HAK_ARENA_SUPERS / 64];
+	/* A bit a SuperSlab, by the kind and order of what it may have room for: a search looks
+	 * where its run may fit, so that a claim in a large heap does not read every word. What a
+	 * word has room for stands at its order or above; who finds it above puts it right. Any
+	 * thread. */
+	_Atomic uint64_t room[HAK_ROOMS][HAK_ROOM_ORDERS][HAK_ARENA_SUPERS / 64];
 
 	/* EMPTY bits at the reclaimer's last look, less what was claimed since. Any thread */
 	_Atomic uint32_t seen[HAK_ARENA_SUPERS];
@@ -88,8 +97,23 @@ struct hak_arena {
 	 * so that khugepaged does not fill a split SuperSlab in again */
 	uint8_t guard[HAK_ARENA_SUPERS];
 
+	/* A bit a SuperSlab: a slab of it has become loose (holes.h, as all below). Any thread. */
+	_Atomic uint64_t loose[HAK_ARENA_SUPERS / 64];
+	_Atomic uint16_t holes[HAK_ARENA_SUPERS]; /* pages of them given back, and not taken since. Any thread */
+	/* under the reclaimer's lock */
+	uint16_t found[HAK_ARENA_SUPERS];      /* pages worth giving back, at this pass's look */
+	uint16_t hole_guard[HAK_ARENA_SUPERS]; /* 0, or one more than the page with a guard in a hole */
+	uint8_t hole_looks[HAK_ARENA_SUPERS];  /* since it was marked */
+
 	struct hak_slab slabs[HAK_ARENA_GRANULES]; /* by first granule */
+
+	/* hardened mode: granules whose last page is a guard, free ones as well. A granule's bit is its
+	 * owner's; the word is any thread's */
+	_Atomic uint32_t closed[HAK_ARENA_SUPERS];
 };
+
+/* Bytes that a run has at its end for a guard page: hardened mode; else 0. Immutable after start-up. */
+extern size_t hak_arena_guard;
 
 struct hak_window {
 	uintptr_t base;	  /* immutable once published, as all below */
@@ -111,7 +135,7 @@ bool hak_arena_init(void);
 struct hak_arena *hak_arena_new(unsigned node, enum hak_arena_kind kind, uint32_t granules);
 
 /* Maps [granule, granule + count) of the arena's slot. 0 or an errno: EEXIST if
- * something else is mapped there, ENOMEM. */
+ * something else is mapped there, EDQUOT beyond the hard limit, or what the kernel said. */
 int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, bool huge);
 
 /* Bytes that hak_arena_map has mapped so far. */
@@ -120,15 +144,13 @@ extern _Atomic uint64_t hak_arena_grown;
 /* Applies the zone's advice, policy and name to the first granules of a new arena. */
 void hak_arena_adopt_first(struct hak_arena *arena, uint32_t granules);
 
+_Atomic uint32_t *hak_tag_of_far(const void *p);
+
 /* The tag of p's granule, or NULL if p is in no window. */
 static inline _Atomic uint32_t *hak_tag_of(const void *p)
 {
-	for (int i = 0; i < HAK_WINDOWS && hak_windows[i].granules; i++) {
-		size_t g = ((uintptr_t)p - hak_windows[i].base) >> HAK_GRANULE_SHIFT;
-		if (g < hak_windows[i].granules)
-			return &hak_windows[i].tags[g];
-	}
-	return NULL;
+	size_t g = ((uintptr_t)p - hak_windows[0].base) >> HAK_GRANULE_SHIFT;
+	return hak_likely(g < hak_windows[0].granules) ? &hak_windows[0].tags[g] : hak_tag_of_far(p);
 }
 
 /* The arena of an address that lies in one; NULL elsewhere. */
@@ -148,13 +170,48 @@ static inline uint32_t hak_granule_of(const void *p)
 	return ((uintptr_t)p >> HAK_GRANULE_SHIFT) & (HAK_ARENA_GRANULES - 1);
 }
 
+/* What a run may be made of, of a SuperSlab in the huge zone or not. */
+static inline uint32_t hak_room_mask(uint64_t word, bool huge, enum hak_room kind)
+{
+	uint32_t all = HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word);
+	/* a huge page in use is resident as a whole */
+	uint32_t resident = huge && all != UINT32_MAX ? all : HAK_WORD_EMPTY(word);
+	return kind == HAK_ROOM_RESIDENT ? resident : all != resident ? all : 0;
+}
+
+/* The longest run in a mask that is not 0, rounded down to a power of two: its logarithm. */
+static inline unsigned hak_room_order(uint32_t mask)
+{
+	unsigned order = 0;
+	while (order < HAK_ROOM_ORDERS - 1 && (mask &= mask >> (1u << order)))
+		order++;
+	return order;
+}
+
+static inline bool hak_super_is_huge(const struct hak_arena *a, uint32_t super)
+{
+	return super * HAK_SUPER_GRANULES >= atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+}
+
+/* After the word has got room of either kind: searches find it. */
+static inline void hak_super_note(struct hak_arena *a, uint32_t super, uint64_t word)
+{
+	bool huge = hak_super_is_huge(a, super);
+	for (unsigned kind = 0; kind < HAK_ROOMS; kind++) {
+		uint32_t mask = hak_room_mask(word, huge, kind);
+		/* release ROOM: who clears the bit after this sees the word as it is now */
+		if (mask)
+			atomic_fetch_or_explicit(&a->room[kind][hak_room_order(mask)][super / 64],
+						 (uint64_t)1 << super % 64, memory_order_release);
+	}
+}
+
 /* Makes granules of a SuperSlab available; slab arenas. */
 static inline void hak_super_put(struct hak_arena *a, uint32_t super, uint64_t bits)
 {
 	/* release POOL: our writes to the granules and their metadata are before the next owner's */
-	atomic_fetch_or_explicit(&a->super[super], bits, memory_order_release);
-	/* release ROOM: who clears the bit after this sees the word as it is now */
-	atomic_fetch_or_explicit(&a->room[super / 64], (uint64_t)1 << super % 64, memory_order_release);
+	uint64_t word = atomic_fetch_or_explicit(&a->super[super], bits, memory_order_release) | bits;
+	hak_super_note(a, super, word);
 }
 
 /* Granules were claimed: if they are EMPTY again at the reclaimer's next look, that is their first.
@@ -165,14 +222,13 @@ static inline void hak_super_claimed(struct hak_arena *a, uint32_t super, uint32
 		atomic_fetch_and_explicit(&a->seen[super], ~mask, memory_order_relaxed);
 }
 
-/* The SuperSlab's word was 0: searches skip it until something is put back. */
-static inline void hak_super_full(struct hak_arena *a, uint32_t super)
+/* The SuperSlab has not the room that it was found under. */
+static inline void hak_super_put_right(struct hak_arena *a, uint32_t super, enum hak_room kind, unsigned order)
 {
-	uint64_t bit = (uint64_t)1 << super % 64;
 	/* acquire ROOM: if the bit was set since we read the word, we see that word now */
-	atomic_fetch_and_explicit(&a->room[super / 64], ~bit, memory_order_acquire);
-	if (atomic_load_explicit(&a->super[super], memory_order_relaxed))
-		atomic_fetch_or_explicit(&a->room[super / 64], bit, memory_order_relaxed);
+	atomic_fetch_and_explicit(&a->room[kind][order][super / 64], ~((uint64_t)1 << super % 64),
+				  memory_order_acquire);
+	hak_super_note(a, super, atomic_load_explicit(&a->super[super], memory_order_relaxed));
 }
 
 /* Sets the tags of granules [granule, granule + count) of an arena. */

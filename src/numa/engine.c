@@ -38,6 +38,8 @@
 /* What may be used: written before a pass by the reclaimer, read by it and by trims. relaxed: a
  * trim that sees the old value uses an engine that was right a moment ago */
 static _Atomic bool use_vector, use_ring;
+extern _Atomic bool hak_engine_vector __attribute__((alias("use_vector")));
+extern _Atomic bool hak_engine_ring __attribute__((alias("use_ring")));
 
 /* the reclaimer's thread only */
 static struct hak_ring *ring;
@@ -124,7 +126,7 @@ static void probe_vector(void)
 		return;
 	atomic_store_explicit(&use_vector, hak_sys.madvise_vector(&v, 1, MADV_DONTNEED) == (ssize_t)HAK_PAGE,
 			      memory_order_relaxed);
-	hak_sys.munmap(page, HAK_PAGE);
+	hak_sys.munmap_own(page, HAK_PAGE);
 }
 
 static void open_ring(void)
@@ -325,7 +327,7 @@ void hak_engine_run(uint32_t node, int advice, struct hak_engine_range *ranges, 
 void hak_engine_forked(bool raw)
 {
 	const struct hak_topo_ops *topo = hak_topo();
-	if (ring && !raw)
+	if (ring && !raw && !hak_sys_stands_apart())
 		topo->ring->forget(ring);
 	ring = NULL;
 	ring_opens = 0;

@@ -47,5 +47,6 @@ void hak_engine_forked(bool raw);
 
 /* For statistics: the engine that is preferred at the moment. */
 const char *hak_engine_name(void);
+extern _Atomic bool hak_engine_vector, hak_engine_ring; /* what it goes by, for the live block alone */
 
 #endif

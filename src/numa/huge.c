@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Span arenas and own mappings. */
+/* Span arenas. */
 #include "numa/huge.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
 #include "counters.h"
+#include "failure.h"
+#include "fresh.h"
 #include "numa/node.h"
 #include "limit.h"
 #include "options.h"
@@ -15,23 +17,11 @@
 
 #define STEP_MIN 64u	/* granules: 4 MiB */
 #define STEP_MAX 1024u	/* 64 MiB */
-#define TABLE_MIN ((size_t)64)
 
-struct own {
-	char *base; /* NULL: none */
-	size_t bytes;
-};
-
-struct hak_lock hak_huge_lock = HAK_LOCK_INIT(HAK_RANK_HUGE);
 struct hak_arena *hak_span_arenas;
-static struct own *table; /* under the lock, as all below; open addressing */
-static size_t table_cap;
-static size_t own_moving; /* entries that were taken out and come back: their room stays theirs */
-
-/* ---- span arenas ------------------------------------------------------------ */
 
 /* First run of `count` free granules aligned to `align` granules; -1 if none. */
-static int64_t find_locked(const struct hak_arena *a, uint32_t count, uint32_t align)
+static int64_t look_locked(const struct hak_arena *a, uint32_t count, uint32_t align)
 {
 	uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
 	uint32_t start = 0; /* of the run that reaches up to g */
@@ -60,11 +50,26 @@ static int64_t find_locked(const struct hak_arena *a, uint32_t count, uint32_t a
 	return -1;
 }
 
+/* As above; an arena that has none is not looked through again until something has changed. */
+static int64_t find_locked(struct hak_arena *a, uint32_t count, uint32_t align)
+{
+	if (a->none_of && count >= a->none_of && align >= a->none_align)
+		return -1;
+	int64_t at = look_locked(a, count, align);
+	if (at < 0) {
+		a->none_of = count;
+		a->none_align = align;
+	}
+	return at;
+}
+
 /* Clears or sets the run's bits. Returns whether all of it was UNUSED. */
 static bool mark_locked(struct hak_arena *a, uint32_t granule, uint32_t count, bool taken, uint32_t empty,
 			uint32_t unused)
 {
 	bool zero = true;
+	if (!taken)
+		a->none_of = 0;
 	for (uint32_t g = granule; g < granule + count;) {
 		uint32_t n = (uint32_t)hak_min(32 - g % 32, granule + count - g);
 		uint32_t mask = (n == 32 ? UINT32_MAX : (1u << n) - 1) << g % 32;
@@ -90,14 +95,16 @@ static bool grow_locked(struct hak_arena *a, uint32_t count, uint32_t align)
 		return false;
 	uint32_t step = (uint32_t)hak_min(hak_max(end, STEP_MIN), STEP_MAX);
 	step = (uint32_t)hak_min(hak_max(step, need), HAK_ARENA_GRANULES - end);
-	bool thp = hak_option_get(HAK_OPT_thp);
+	bool thp = hak_node_thp(a->node, HAK_SUPER);
 	int err = hak_arena_map(a, end, step, thp);
 	if (err && step > need) {
 		step = need;
 		err = hak_arena_map(a, end, step, thp);
 	}
-	if (err)
+	if (err) {
+		hak_failure_map((size_t)step * HAK_GRANULE, err);
 		return false;
+	}
 	atomic_store_explicit(&a->small_end, end + step, memory_order_relaxed);
 	mark_locked(a, end, step, false, 0, UINT32_MAX);
 	hak_count(span_mapped, (size_t)step * HAK_GRANULE);
@@ -187,241 +194,10 @@ bool hak_huge_resize(struct hak_arena *a, uint32_t granule, uint32_t old_count, 
 	return ok;
 }
 
-/* ---- own mappings ----------------------------------------------------------- */
-
-static size_t hash(const char *p)
-{
-	return ((uintptr_t)p >> HAK_SUPER_SHIFT) * 0x9e3779b97f4a7c15u >> 32;
-}
-
-static struct own *find_own_locked(const char *p)
-{
-	if (!table)
-		return NULL;
-	for (size_t i = hash(p);; i++) {
-		struct own *o = &table[i & (table_cap - 1)];
-		if (o->base == p && p)
-			return o;
-		if (!o->base)
-			return NULL;
-	}
-}
-
-static void put_locked(struct own *t, size_t cap, char *base, size_t bytes)
-{
-	size_t i = hash(base);
-	while (t[i & (cap - 1)].base)
-		i++;
-	t[i & (cap - 1)] = (struct own){ base, bytes };
-}
-
-/* Closes the gap, so that no search ends early and no room is lost to deleted entries. */
-static void remove_locked(struct own *o)
-{
-	size_t mask = table_cap - 1, gap = (size_t)(o - table);
-	for (size_t i = (gap + 1) & mask; table[i].base; i = (i + 1) & mask) {
-		size_t home = hash(table[i].base) & mask;
-		if (((i - home) & mask) < ((i - gap) & mask))
-			continue; /* it lies between its home and the gap's far side: it stays */
-		table[gap] = table[i];
-		gap = i;
-	}
-	table[gap] = (struct own){ NULL, 0 };
-}
-
-/* Room for one more: the table doubles when it is half full. */
-static bool reserve_locked(void)
-{
-	size_t used = hak_counted(own_blocks) + own_moving;
-	if (table && used * 2 < table_cap)
-		return true;
-	size_t cap = hak_max(TABLE_MIN, table_cap * 2);
-	struct own *t = hak_sys_map(cap * sizeof *t), *old = table;
-	size_t old_cap = table_cap;
-	if (!t) /* one entry stays empty: it ends every search */
-		return table && used + 1 < table_cap;
-	for (size_t i = 0; i < old_cap; i++)
-		if (old[i].base)
-			put_locked(t, cap, old[i].base, old[i].bytes);
-	/* before the old one goes: a raw fork's child may start here */
-	table = t;
-	table_cap = cap;
-	if (old)
-		hak_sys.munmap(old, old_cap * sizeof *old);
-	return true;
-}
-
-static bool record(char *base, size_t bytes)
-{
-	hak_lock(&hak_huge_lock);
-	bool ok = reserve_locked();
-	if (ok) {
-		put_locked(table, table_cap, base, bytes);
-		hak_count(own_blocks, 1);
-		hak_count(own_mapped, bytes);
-	}
-	hak_unlock(&hak_huge_lock);
-	return ok;
-}
-
-/* The entry of a block that forget took out to move it: there is room. */
-static void record_moved(char *base, size_t bytes)
-{
-	hak_lock(&hak_huge_lock);
-	put_locked(table, table_cap, base, bytes);
-	own_moving--;
-	hak_count(own_blocks, 1);
-	hak_count(own_mapped, bytes);
-	hak_unlock(&hak_huge_lock);
-}
-
-/* Takes the entry out; its size, 0 if there is none. */
-static size_t forget(char *base, bool moving)
-{
-	size_t bytes = 0;
-	hak_lock(&hak_huge_lock);
-	struct own *o = find_own_locked(base);
-	if (o) {
-		bytes = o->bytes;
-		remove_locked(o);
-		own_moving += moving;
-		hak_count(own_blocks, -1);
-		hak_count(own_mapped, -bytes);
-	}
-	hak_unlock(&hak_huge_lock);
-	return bytes;
-}
-
-static void *own_map(size_t bytes, size_t align)
-{
-	char *p = hak_sys_map(bytes);
-	if (p && ((uintptr_t)p & (align - 1))) {
-		hak_sys.munmap(p, bytes);
-		char *wide = hak_sys_map(bytes + align);
-		if (!wide)
-			return NULL;
-		p = (char *)hak_align_up((uintptr_t)wide, align);
-		if (p > wide)
-			hak_sys.munmap(wide, (size_t)(p - wide));
-		if (wide + align > p)
-			hak_sys.munmap(p + bytes, (size_t)(wide + align - p));
-	}
-	if (!p)
-		return NULL;
-	if (hak_option_get(HAK_OPT_thp))
-		hak_sys.madvise(p, bytes, MADV_HUGEPAGE);
-	hak_sys_name(p, bytes, "hakmem: huge block");
-	HAK_PROBE(map, p, bytes);
-	if (record(p, bytes))
-		return p;
-	hak_sys.munmap(p, bytes);
-	return NULL;
-}
-
-void *hak_own_alloc(size_t bytes, size_t align)
-{
-	align = hak_max(align, HAK_SUPER);
-	if (align > HAK_MAX_REQUEST || bytes > HAK_MAX_REQUEST - align)
-		return NULL;
-	bytes = hak_align_up(bytes, HAK_GRANULE);
-	if (!hak_limit_take(bytes))
-		return NULL;
-	void *p = own_map(bytes, align);
-	if (!p)
-		hak_limit_give(bytes);
-	return p;
-}
-
-size_t hak_own_size(const void *p)
-{
-	hak_lock(&hak_huge_lock);
-	struct own *o = find_own_locked(p);
-	size_t bytes = o ? o->bytes : 0;
-	hak_unlock(&hak_huge_lock);
-	return bytes;
-}
-
-bool hak_own_contains(const void *p)
-{
-	bool in = false;
-	hak_lock(&hak_huge_lock);
-	for (size_t i = 0; i < table_cap && !in; i++)
-		in = table[i].base && (const char *)p >= table[i].base &&
-		     (const char *)p < table[i].base + table[i].bytes;
-	hak_unlock(&hak_huge_lock);
-	return in;
-}
-
-bool hak_own_free(void *p)
-{
-	size_t bytes = forget(p, false);
-	if (!bytes)
-		return false;
-	HAK_PROBE(unmap, p, bytes);
-	/* a full map count cannot refuse to unmap a whole mapping, but it may have been
-	 * merged with a neighbour: then its pages go, its address range stays */
-	if (hak_sys.munmap(p, bytes))
-		hak_sys.madvise(p, bytes, MADV_DONTNEED);
-	hak_limit_give(bytes);
-	return true;
-}
-
-/*
- * Grows or moves a mapping, aligned to huge pages: the kernel's own choice of a new place
- * is not, and would split every huge page that it moves.
- */
-static char *remap(char *p, size_t old, size_t bytes)
-{
-	if (hak_sys.mremap(p, old, bytes, 0, NULL) != MAP_FAILED)
-		return p;
-	char *wide = hak_sys.mmap(NULL, bytes + HAK_SUPER, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-				  -1, 0);
-	if (wide == MAP_FAILED)
-		return hak_sys.mremap(p, old, bytes, MREMAP_MAYMOVE, NULL);
-	char *to = (char *)hak_align_up((uintptr_t)wide, HAK_SUPER);
-	char *q = hak_sys.mremap(p, old, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	if (q == MAP_FAILED) {
-		hak_sys.munmap(wide, bytes + HAK_SUPER);
-		return MAP_FAILED;
-	}
-	if (to > wide)
-		hak_sys.munmap(wide, (size_t)(to - wide));
-	if (wide + HAK_SUPER > to)
-		hak_sys.munmap(to + bytes, (size_t)(wide + HAK_SUPER - to));
-	return q;
-}
-
-void *hak_own_resize(void *p, size_t bytes)
-{
-	size_t old = hak_own_size(p);
-	bytes = hak_align_up(bytes, HAK_GRANULE);
-	if (!old || bytes > HAK_MAX_REQUEST)
-		return NULL;
-	if (bytes == old)
-		return p;
-	if (bytes > old && !hak_limit_take(bytes - old))
-		return NULL;
-	/* out of the table first: once moved, the old range may be another block's */
-	forget(p, true);
-	char *q = remap(p, old, bytes);
-	if (q == MAP_FAILED) {
-		record_moved(p, old);
-		if (bytes > old)
-			hak_limit_give(bytes - old);
-		return NULL;
-	}
-	record_moved(q, bytes);
-	if (bytes < old)
-		hak_limit_give(old - bytes);
-	return q;
-}
-
 void *hak_huge_alloc(unsigned node, size_t bytes, size_t align, bool *zero)
 {
-	if (bytes >= HAK_HUGE_OWN || align > HAK_SUPER) {
-		*zero = true;
-		return hak_own_alloc(bytes, align);
-	}
+	if (bytes >= HAK_HUGE_OWN || align > HAK_SUPER)
+		return hak_own_alloc_on(node, bytes, align, zero);
 	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
 	/* a block of a huge page and more starts on one */
 	if (bytes >= HAK_SUPER)
@@ -429,6 +205,8 @@ void *hak_huge_alloc(unsigned node, size_t bytes, size_t align, bool *zero)
 	hak_lock(&hak_huge_lock);
 	void *p = span_alloc_locked(node, count, (uint32_t)(align >> HAK_GRANULE_SHIFT), zero);
 	hak_unlock(&hak_huge_lock);
+	if (p && *zero)
+		hak_fresh_huge((size_t)count << HAK_GRANULE_SHIFT, hak_node_thp(node, HAK_SUPER));
 	if (p && !*zero)
 		*zero = hak_node_respread(node, p, (size_t)count << HAK_GRANULE_SHIFT);
 	return p;

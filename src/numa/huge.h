@@ -3,7 +3,7 @@
  * Blocks above 1 MiB. Up to 64 MiB they are runs of granules in span arenas, which
  * carry no memory policy: the first thread to touch a page decides where it lies. An arena
  * serves the threads of one node, and what lies elsewhere is given back before it is reused.
- * From 64 MiB on each is a mapping of its own, found through a table.
+ * From 64 MiB on each is a mapping of its own (own.h).
  *
  * All functions take the huge lock; the kernel's slow calls are made without it.
  */
@@ -13,6 +13,7 @@
 #include "base.h"
 #include "lock.h"
 #include "numa/arena.h"
+#include "numa/own.h"
 
 /* A block of at least `bytes`, aligned to `align` (a power of two, at least a granule), for a
  * thread of `node`. *zero: it is known to be zero. NULL if there is no memory. */
@@ -24,18 +25,6 @@ void hak_huge_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 /* Grows or shrinks a run in place. */
 bool hak_huge_resize(struct hak_arena *arena, uint32_t granule, uint32_t old_count, uint32_t count);
 
-/* A block of any size with a mapping of its own, zero; NULL if there is no memory. */
-void *hak_own_alloc(size_t bytes, size_t align);
-/* Own mappings: bytes of the one that starts at p, 0 if none does. */
-size_t hak_own_size(const void *p);
-/* False: no own mapping starts at p. */
-bool hak_own_free(void *p);
-/* The block at its new size, moved if need be; NULL if there is no memory. */
-void *hak_own_resize(void *p, size_t bytes);
-/* True if p lies inside an own mapping. */
-bool hak_own_contains(const void *p);
-
-extern struct hak_lock hak_huge_lock; /* for fork and the reclaimer */
-extern struct hak_arena *hak_span_arenas; /* under it */
+extern struct hak_arena *hak_span_arenas; /* under the huge lock */
 
 #endif

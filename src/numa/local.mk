@@ -4,5 +4,6 @@ libhakmem_core_la_SOURCES += \
 	%D%/node.c %D%/node.h \
 	%D%/pool.c \
 	%D%/huge.c %D%/huge.h \
+	%D%/own.c %D%/own.h \
 	%D%/engine.c %D%/engine.h \
 	%D%/topology.c %D%/topology.h

@@ -22,20 +22,26 @@
 #include "topo/topo.h"
 
 #define WEIGHTED_INTERLEAVE 6 /* MPOL_WEIGHTED_INTERLEAVE, Linux 6.9 */
-#define KEY_MODE_SHIFT 12
 #define KEY_HASH_SHIFT 16
 #define PATH_BYTES 64
 #define LIST_BYTES 4096 /* a list of 1,024 nodes or distances */
 #define FAR UINT16_MAX
+#define HASH_START 0xcbf29ce484222325u
 /* Pages looked at before a huge block is handed out again: two of each SuperSlab of 64 MiB */
 #define SAMPLES 64u
+/* Where nobody may ask, huge blocks from this size on are never handed out as they lie. The C library's
+ * malloc maps those anew each time (DEFAULT_MMAP_THRESHOLD_MAX), so programs that spread them by first
+ * touch find the same; a smaller one is mostly one thread's, and touching it anew would cost more. */
+#define UNASKED_BYTES ((size_t)32 << 20)
 
 struct hak_node hak_nodes[HAK_NODES] = {
 	[0 ... HAK_NODES - 1] = { .lock = HAK_LOCK_INIT(HAK_RANK_NODE), .park_lock = HAK_LOCK_INIT(HAK_RANK_PARK) }
 };
 _Atomic uint32_t hak_node_count;
+_Atomic uint64_t hak_node_frees[HAK_NODES][HAK_NODES];
 
-/* Sets of the kernel's nodes; written before the count, all threads write the same. */
+/* Sets of the kernel's nodes; written before the count, all threads write the same. Later by the
+ * reclaimer's thread alone, when the machine changes: who reads the old one is right about a moment ago. */
 struct set {
 	_Atomic unsigned long word[HAK_NODE_WORDS];
 };
@@ -45,7 +51,7 @@ static _Atomic uint16_t homes[HAK_NODE_IDS];
 static const struct hak_topology *_Atomic topology;
 static HAK_TLS uint16_t pinned; /* 1 + the pool that the thread asked for; 0: none */
 /* What the kernel has refused for good: asking again would cost a system call each time. */
-static _Atomic bool policy_refused, many_refused, where_refused;
+static _Atomic bool policy_refused, many_refused, last_refused, where_refused;
 
 /* relaxed, all of them: set before the count is published, or a flag that costs one more call */
 static bool set_has(const struct set *s, unsigned id)
@@ -88,8 +94,10 @@ static uint32_t read_set(const char *name, struct set *set)
 		to = from;
 		if (*s == '-')
 			s = read_number(s + 1, &to);
-		for (; from <= to && from < HAK_NODE_IDS; from++, count++)
+		for (; from <= to && from < HAK_NODE_IDS; from++) {
+			count += !set_has(set, from);
 			set_add(set, from);
+		}
 		s += *s == ',';
 	}
 	return count;
@@ -163,7 +171,7 @@ static unsigned nearest_with_memory(unsigned id)
 static HAK_COLD unsigned home_slow(unsigned id)
 {
 	unsigned home = atomic_load_explicit(&homes[id], memory_order_relaxed);
-	if (!home) {
+	if (!home || !set_has(&with_memory, home - 1)) {
 		home = nearest_with_memory(id) + 1;
 		atomic_store_explicit(&homes[id], (uint16_t)home, memory_order_relaxed);
 	}
@@ -186,6 +194,7 @@ unsigned hak_node_here(void)
 static uint64_t key_of(unsigned node)
 {
 	return node < HAK_NODES_DIRECT ? node :
+		/* cppcheck-suppress arrayIndexOutOfBoundsCond ; an index is below HAK_NODES */
 		/* relaxed: who has the index got it after the key was set */
 		atomic_load_explicit(&hak_nodes[node].key, memory_order_relaxed);
 }
@@ -197,7 +206,7 @@ unsigned hak_node_id(unsigned node)
 
 static unsigned key_mode(uint64_t key)
 {
-	return (unsigned)(key >> KEY_MODE_SHIFT) & 15;
+	return (unsigned)(key >> HAK_NODE_MODE_SHIFT) & 15;
 }
 
 unsigned hak_node_policy(unsigned node)
@@ -238,11 +247,17 @@ static unsigned pool_of(uint64_t key)
 	return i;
 }
 
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+	return hash ^ hash >> 29;
+}
+
 /* The part of the key that says under which policy of the user's this thread stands; 0: none. */
 static uint64_t policy_key(void)
 {
 	unsigned long nodes[HAK_NODE_WORDS] = { 0 };
-	uint64_t hash = 0xcbf29ce484222325u;
+	uint64_t hash = HASH_START;
 	int mode = MPOL_DEFAULT;
 	bool any = false;
 	if (!hak_option_get(HAK_OPT_bind) || flag(&policy_refused))
@@ -253,15 +268,14 @@ static uint64_t policy_key(void)
 	}
 	unsigned plain = (unsigned)mode & 15;
 	for (unsigned i = 0; i < HAK_NODE_WORDS; i++) {
-		hash = (hash ^ nodes[i]) * 0x9e3779b97f4a7c15u;
-		hash ^= hash >> 29;
+		hash = mix(hash, nodes[i]);
 		any |= nodes[i] != 0;
 	}
 	/* local allocation is what a thread without a policy gets */
 	if (plain == MPOL_DEFAULT || plain == MPOL_LOCAL || (plain == MPOL_PREFERRED && !any))
 		return 0;
 	hash = ((hash ^ (unsigned)mode) * 0x9e3779b97f4a7c15u) >> KEY_HASH_SHIFT | 1;
-	return hash << KEY_HASH_SHIFT | plain << KEY_MODE_SHIFT;
+	return hash << KEY_HASH_SHIFT | plain << HAK_NODE_MODE_SHIFT;
 }
 
 unsigned hak_node_mine(void)
@@ -299,7 +313,7 @@ static int nearest_of_kind(bool bandwidth)
 	return best;
 }
 
-static unsigned local_pool(void)
+unsigned hak_node_local(void)
 {
 	return node_count() < 2 ? 0 : pool_of(hak_node_here());
 }
@@ -310,14 +324,14 @@ int hak_node_place(int place)
 	int id = place;
 	switch (place) {
 	case HAKMEM_NODE_LOCAL:
-		return (int)local_pool();
+		return (int)hak_node_local();
 	case HAKMEM_NODE_INTERLEAVED:
-		return count < 2 ? 0 : (int)pool_of((uint64_t)MPOL_INTERLEAVE << KEY_MODE_SHIFT);
+		return count < 2 ? 0 : (int)pool_of((uint64_t)MPOL_INTERLEAVE << HAK_NODE_MODE_SHIFT);
 	case HAKMEM_NODE_BANDWIDTH:
 	case HAKMEM_NODE_CAPACITY:
 		id = nearest_of_kind(place == HAKMEM_NODE_BANDWIDTH);
 		if (id < 0)
-			return (int)local_pool();
+			return (int)hak_node_local();
 	}
 	if (id < 0 || !(set_has(&with_memory, (unsigned)id) || (count < 2 && id == 0)))
 		return -1;
@@ -354,6 +368,14 @@ static bool count_pages(unsigned id, unsigned long n, void **page, uint64_t *pre
 		*placed += where[i] == (int)id;
 	}
 	return true;
+}
+
+bool hak_node_in_use(unsigned node)
+{
+	uint64_t sum = atomic_load_explicit(&hak_nodes[node].mapped_bytes, memory_order_relaxed);
+	for (unsigned to = 0; to < HAK_NODES && !sum; to++)
+		sum = atomic_load_explicit(&hak_node_frees[node][to], memory_order_relaxed);
+	return sum;
 }
 
 void hak_node_sample(unsigned node, uint64_t *present, uint64_t *placed)
@@ -410,9 +432,12 @@ static bool bind_many(unsigned id, void *p, size_t bytes)
 	unsigned long nodes[HAK_NODE_WORDS];
 	if (nodes_with_both(nodes) || !set_has(&with_cpus, id) || flag(&many_refused))
 		return false;
-	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED_MANY, nodes, HAK_NODE_IDS + 1, 0) == 0 &&
-	    hak_sys.home_node(p, bytes, id) == 0)
-		return true;
+	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED_MANY, nodes, HAK_NODE_IDS + 1, 0) == 0) {
+		if (hak_sys.home_node(p, bytes, id) == 0)
+			return true;
+		if (errno == EINVAL) /* this node has just gone */
+			return false;
+	}
 	raise_flag(&many_refused);
 	return false;
 }
@@ -438,24 +463,45 @@ void hak_node_bind(unsigned node, void *p, size_t bytes)
 		hak_count(bind_failures, 1);
 }
 
-bool hak_node_respread(unsigned node, void *p, size_t bytes)
+/*
+ * Without a home node the kernel begins where the touching thread is, so this is first touch. Not where
+ * the kernel would then no longer move pages to the threads that use them (before Linux 6.10).
+ */
+void hak_node_memory_only_last(unsigned node, void *p, size_t bytes)
+{
+	unsigned long nodes[HAK_NODE_WORDS];
+	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2 || hak_node_policy(node) || nodes_with_both(nodes) ||
+	    flag(&last_refused))
+		return;
+	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED_MANY | MPOL_F_NUMA_BALANCING, nodes, HAK_NODE_IDS + 1, 0))
+		raise_flag(&last_refused);
+}
+
+/* Does a part of the range lie on another node, or may it where nobody can ask? */
+static bool is_elsewhere(unsigned node, void *p, size_t bytes)
 {
 	void *page[SAMPLES];
 	int where[SAMPLES];
 	size_t step = hak_max(HAK_SUPER / 2, hak_align_up(bytes / SAMPLES, HAK_PAGE));
 	unsigned long n = 0;
-	bool away = false;
-	if (node_count() < 2 || !hak_option_get(HAK_OPT_bind) || hak_node_policy(node) || flag(&where_refused))
-		return false;
+	if (!hak_option_get(HAK_OPT_bind) || flag(&where_refused))
+		return bytes >= UNASKED_BYTES;
 	for (size_t at = 0; at < bytes && n < SAMPLES; at += step)
 		page[n++] = (char *)p + at;
 	if (hak_sys.where_pages(n, page, where)) {
 		raise_flag(&where_refused);
-		return false;
+		return bytes >= UNASKED_BYTES;
 	}
 	for (unsigned long i = 0; i < n; i++) /* a negative one is not there: first touch is to come */
-		away |= where[i] >= 0 && (unsigned)where[i] != hak_node_id(node);
-	if (!away || hak_sys.madvise(p, bytes, MADV_DONTNEED))
+		if (where[i] >= 0 && (unsigned)where[i] != hak_node_id(node))
+			return true;
+	return false;
+}
+
+bool hak_node_respread(unsigned node, void *p, size_t bytes)
+{
+	if (node_count() < 2 || hak_node_policy(node) || !is_elsewhere(node, p, bytes) ||
+	    hak_sys.madvise(p, bytes, MADV_DONTNEED))
 		return false;
 	hak_count(respread, bytes);
 	return true;
@@ -474,8 +520,9 @@ unsigned hak_node_order(unsigned node, uint8_t order[HAK_NODES])
 		/* relaxed: arenas only come */
 		if (i == node || !atomic_load_explicit(&hak_nodes[i].arenas, memory_order_relaxed))
 			continue;
-		uint32_t r = (uint32_t)(key_of(i) >> KEY_MODE_SHIFT != key_of(node) >> KEY_MODE_SHIFT) << 17 |
+		uint32_t r = (uint32_t)(key_of(i) >> HAK_NODE_MODE_SHIFT != key_of(node) >> HAK_NODE_MODE_SHIFT) << 17 |
 			     (uint32_t)!set_has(&with_cpus, id) << 16 | distance[id];
+		/* cppcheck-suppress uninitvar ; at is at most n, which were written */
 		for (; at > 0 && rank[at - 1] > r; at--) {
 			rank[at] = rank[at - 1];
 			order[at] = order[at - 1];
@@ -487,13 +534,24 @@ unsigned hak_node_order(unsigned node, uint8_t order[HAK_NODES])
 	return n;
 }
 
+/* ---- a machine that changes --------------------------------------------------------- */
+
+/* As the pool with a key never becomes another's, a second node once means several for good. */
+static void publish_sets(void)
+{
+	uint32_t n = 0;
+	for (unsigned id = 0; id < HAK_NODE_IDS; id++)
+		n += set_has(&with_memory, id);
+	/* release NODES: the sets */
+	atomic_store_explicit(&hak_node_count, (uint32_t)hak_max(node_count(), n), memory_order_release);
+}
+
 void hak_node_topology(const struct hak_topology *t)
 {
-	uint32_t count = node_count();
+	node_count();
 	if (!t->this_machine)
 		return;
-	/* memory may have come since the start, or /sys was not there. What was there stays, even
-	 * if it has gone: heaps of its node would be left */
+	/* what /sys did not say at the start */
 	for (uint32_t i = 0; i < t->nodes; i++) {
 		unsigned id = t->node[i].os_index;
 		if (id >= HAK_NODE_IDS)
@@ -503,10 +561,49 @@ void hak_node_topology(const struct hak_topology *t)
 		if (t->node[i].memory_bytes)
 			set_add(&with_memory, id);
 	}
-	for (unsigned id = 0, n = 0; id < HAK_NODE_IDS; id++)
-		count = (uint32_t)hak_max(count, n += set_has(&with_memory, id));
-	/* release NODES: the sets */
-	atomic_store_explicit(&hak_node_count, count, memory_order_release);
+	publish_sets();
 	/* release TOPOLOGY: what it points to */
 	atomic_store_explicit(&topology, t, memory_order_release);
+}
+
+uint64_t hak_node_machine(void)
+{
+	static const char *const files[] = {
+		"/sys/devices/system/node/online",     "/sys/devices/system/node/has_memory",
+		"/sys/devices/system/node/has_cpu",    "/sys/devices/system/cpu/online",
+	};
+	unsigned long allowed[HAK_NODE_WORDS] = { 0 };
+	char list[LIST_BYTES];
+	uint64_t hash = HASH_START;
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		ssize_t got = hak_sys.read_file(files[i], list, sizeof list);
+		hash = mix(hash, (uint64_t)got);
+		for (ssize_t at = 0; at < got; at++)
+			hash = mix(hash, (unsigned char)list[at]);
+	}
+	/* where this is refused a container's nodes are taken to stay what they are */
+	if (hak_option_get(HAK_OPT_bind) && !flag(&policy_refused))
+		(void)hak_sys.get_mempolicy(NULL, allowed, HAK_NODE_IDS + 1, NULL, MPOL_F_MEMS_ALLOWED);
+	for (unsigned i = 0; i < HAK_NODE_WORDS; i++)
+		hash = mix(hash, allowed[i]);
+	return hash | 1;
+}
+
+static void set_copy(struct set *to, const struct set *from)
+{
+	for (unsigned i = 0; i < HAK_NODE_WORDS; i++)
+		atomic_store_explicit(&to->word[i], atomic_load_explicit(&from->word[i], memory_order_relaxed),
+				      memory_order_relaxed);
+}
+
+void hak_node_changed(void)
+{
+	struct set memory = { 0 }, cpus = { 0 };
+	if (!read_set("has_memory", &memory) || !read_set("has_cpu", &cpus))
+		return;
+	set_copy(&with_memory, &memory);
+	set_copy(&with_cpus, &cpus);
+	for (unsigned id = 0; id < HAK_NODE_IDS; id++)
+		atomic_store_explicit(&homes[id], 0, memory_order_relaxed);
+	publish_sets();
 }

@@ -25,6 +25,7 @@
 
 #define HAK_NODES 128u
 #define HAK_NODES_DIRECT 64u
+#define HAK_NODE_MODE_SHIFT 12 /* of a policy's mode in a pool's key (node.c) */
 #define HAK_NODE_IDS 1024u /* the kernel's own limit on x86-64 */
 #define HAK_NODE_WORDS (HAK_NODE_IDS / 64)
 
@@ -32,22 +33,37 @@ struct hak_heap;
 struct hak_topology;
 
 /* X(key in the statistics, field), each a uint64_t */
-#define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes)
+#define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes) X(spilled, spilled_bytes)
 
 struct hak_node {
 	struct hak_lock lock;			 /* growth */
 	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
 	_Atomic uint64_t live_bytes;		 /* claimed granules */
-	_Atomic uint64_t out_bytes;		 /* blocks and runs that are out, about */
+	_Atomic uint64_t out_bytes;		 /* blocks and runs that programs have, about */
 	_Atomic uint64_t mapped_bytes;		 /* slab arenas, both zones */
+	_Atomic uint64_t spilled_bytes;		 /* claimed for it from other pools, since the start */
 	/* from DIRECT on: what the pool is for (node.c); 0: not in use. Immutable once set */
 	_Atomic uint64_t key;
 	struct hak_lock park_lock;
 	struct hak_heap *parked; /* under park_lock */
+	struct hak_heap *_Atomic stock; /* a heap of no thread: slabs made ready (ace/prewarm.h); NULL: none */
 } HAK_ALIGNED(HAK_CACHELINE);
 
 extern struct hak_node hak_nodes[HAK_NODES];
 extern _Atomic uint32_t hak_node_count; /* nodes with memory; 0: not asked yet */
+
+/* [from][to]: blocks that threads of pool `from` freed and heaps of pool `to` owned. Both can be the
+ * same: two threads of one node. Counted when the blocks leave the thread that freed them. */
+extern _Atomic uint64_t hak_node_frees[HAK_NODES][HAK_NODES];
+
+static inline void hak_node_count_frees(unsigned from, unsigned to, uint32_t blocks)
+{
+	/* relaxed: a figure */
+	atomic_fetch_add_explicit(&hak_node_frees[from][to], blocks, memory_order_relaxed);
+}
+
+/* It has memory, or its threads have freed others'. */
+bool hak_node_in_use(unsigned node);
 
 /* The kernel's node of the CPU this thread is on, or the nearest with memory if that one has
  * none; 0 where the kernel does not say. */
@@ -56,6 +72,9 @@ unsigned hak_node_here(void);
 /* The pool for this thread's memory: its node's, and under its policy if it has one. Asks the
  * kernel for the policy, so it is for whoever takes new memory, not for every refill. */
 unsigned hak_node_mine(void);
+
+/* The same whatever its policy, without asking the kernel for one. */
+unsigned hak_node_local(void);
 
 /* False: the thread is on another node than the pool is for. Does not ask for policies. */
 bool hak_node_still(unsigned node);
@@ -90,10 +109,14 @@ bool hak_node_interleaves(unsigned node);
  * pool's node preferred; nothing where the user has a policy. Never fails: first touch remains. */
 void hak_node_bind(unsigned node, void *p, size_t bytes);
 
+/* For fresh memory over 1 MiB, which is not bound to a node: on a machine with memory-only nodes those come
+ * last when nodes are full, if the kernel can do that. Nothing where the user has a policy. Never fails. */
+void hak_node_memory_only_last(unsigned node, void *p, size_t bytes);
+
 /*
- * For memory over 1 MiB, which carries no policy, before it is handed out again: pages that lie
+ * For memory over 1 MiB, which no node is preferred for, before it is handed out again: pages that lie
  * elsewhere than on the pool's node go back to the kernel, all or none, so that first touch
- * decides again. True: they did, and the range is zero.
+ * decides again; of large ones also where the kernel does not tell. True: they did, and the range is zero.
  */
 bool hak_node_respread(unsigned node, void *p, size_t bytes);
 
@@ -101,8 +124,14 @@ bool hak_node_respread(unsigned node, void *p, size_t bytes);
  * address space left for `node`: same policy first, memory-only nodes last, by distance. */
 unsigned hak_node_order(unsigned node, uint8_t order[HAK_NODES]);
 
-/* The topology was published: called once, on the reclaimer's thread, with no lock held. */
+/* The topology was published. On the reclaimer's thread, no lock held, as the next two. */
 void hak_node_topology(const struct hak_topology *topology);
+
+/* A number that changes when CPUs or nodes come or go, or this process may use others; never 0. */
+uint64_t hak_node_machine(void);
+
+/* It has changed: which nodes have memory and CPUs is read again. */
+void hak_node_changed(void);
 
 enum hak_stage {
 	HAK_STAGE_OWN,	   /* 0    a slab of the heap with room */
@@ -123,8 +152,8 @@ struct hak_run {
 };
 
 /*
- * Claims `count` granules in a row within one SuperSlab of the node, aligned to their
- * size if `aligned` (count is then a power of two). Prefers the huge zone or the
+ * Claims `count` granules in a row within one SuperSlab of the node, if `aligned` to their
+ * number or the next power of two. Prefers the huge zone or the
  * small-page zone; falls back to the other and then to other nodes before it fails.
  */
 bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, struct hak_run *run);
@@ -143,11 +172,16 @@ uint64_t hak_node_supers(unsigned node);
 #define HAK_OCCUPANCY 9
 void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY]);
 
-/* True if the node's live memory is beyond the option's limit, huge pages exist, and its pages
- * are not interleaved. */
+/* May memory for blocks of `bytes` be laid on huge pages? What is interleaved is so by pages: by huge
+ * ones, nodes get even shares only of large blocks. */
+bool hak_node_thp(unsigned node, size_t bytes);
+
+/* True if slabs may be, and the node's live memory is beyond the option's limit. */
 bool hak_node_wants_huge(unsigned node);
 
 /* First granule of a fitting run in a mask, or -1. */
 int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned);
+/* The same of a run whose last granule is closed, and no other. */
+int hak_mask_fit_guarded(uint32_t mask, uint32_t closed, uint32_t count, bool aligned);
 
 #endif

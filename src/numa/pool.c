@@ -5,18 +5,33 @@
  */
 #include <errno.h>
 
+#include "failure.h"
 #include "numa/node.h"
 #include "options.h"
+#include "price.h"
 #include "reclaim.h"
+#include "step.h"
 
 #define STEP_SMALL_MIN 4u   /* granules: 256 KiB */
 #define STEP_SMALL_MAX 1024u /* 64 MiB */
 #define STEP_HUGE_MIN 1u    /* SuperSlabs */
 #define STEP_HUGE_MAX 32u   /* 64 MiB */
 
-#define FRESH 64u	    /* score of a place that would become resident */
+/* A node's share of a block is then at most one huge page in 64 from even: 1.6 points */
+#define INTERLEAVED_HUGE (64 * HAK_SUPER)
 
-int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned)
+#define CALLS 32u	    /* score of a place where guard pages are to be closed or opened */
+#define LOOKS 16u	    /* at SuperSlabs whose longest runs are alike */
+#define ARENAS 4u	    /* looked at once one has a place */
+
+/* Aligned granules are so to their number, or the next power of two. */
+static uint32_t alignment(uint32_t count)
+{
+	return count <= 1 ? 1 : 2u << (31 - __builtin_clz(count - 1));
+}
+
+/* The places in a mask where a run of set bits begins. */
+static uint32_t starts(uint32_t mask, uint32_t count)
 {
 	/* after each round a set bit begins a run of `have` set bits */
 	for (uint32_t have = 1; have < count;) {
@@ -24,9 +39,26 @@ int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned)
 		mask &= mask >> s;
 		have += s;
 	}
-	if (aligned && count > 1)
-		mask &= count == 32 ? 1u : UINT32_MAX / ((1u << count) - 1);
+	return mask;
+}
+
+static int first_aligned(uint32_t mask, uint32_t count, bool aligned)
+{
+	uint32_t align = aligned ? alignment(count) : 1;
+	if (align > 1)
+		mask &= align == 32 ? 1u : UINT32_MAX / ((1u << align) - 1);
 	return mask ? __builtin_ctz(mask) : -1;
+}
+
+int hak_mask_fit(uint32_t mask, uint32_t count, bool aligned)
+{
+	return first_aligned(starts(mask, count), count, aligned);
+}
+
+int hak_mask_fit_guarded(uint32_t mask, uint32_t closed, uint32_t count, bool aligned)
+{
+	uint32_t before = count > 1 ? starts(mask & ~closed, count - 1) : UINT32_MAX;
+	return first_aligned(before & (mask & closed) >> (count - 1), count, aligned);
 }
 
 static uint32_t run_mask(uint32_t count, uint32_t at)
@@ -38,17 +70,43 @@ static uint32_t run_mask(uint32_t count, uint32_t at)
 static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t mask, bool *zero)
 {
 	uint64_t taken = HAK_WORD(mask, mask);
+	HAK_STEP(P11);
+	HAK_STEP(S2);
 	/* acquire POOL: the last owner's writes to the granules' metadata are before ours */
 	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~taken,
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
 	hak_super_claimed(a, super, mask);
+	/* now the rest of a huge page that was fresh is resident */
+	if ((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX)
+		hak_super_note(a, super, word & ~taken);
 	*zero = (HAK_WORD_UNUSED(word) & mask) == mask;
 	int32_t count = (int32_t)hak_popcount(mask);
 	atomic_fetch_sub_explicit(&a->available, count, memory_order_relaxed); /* a hint */
 	struct hak_node *n = &hak_nodes[a->node];
 	atomic_fetch_add_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
 	return true;
+}
+
+/* In hardened mode: where in the mask no guard page need be closed or opened; slabs on huge pages have none. */
+static HAK_NOINLINE int fit_guarded(const struct hak_arena *a, uint32_t super, bool huge, uint32_t mask, uint32_t count, bool slab)
+{
+	if (slab && huge)
+		return hak_mask_fit(mask, count, slab);
+	/* relaxed: a hint */
+	return hak_mask_fit_guarded(mask, atomic_load_explicit(&a->closed[super], memory_order_relaxed), count, slab);
+}
+
+/* Where in the mask of a SuperSlab; in hardened mode rather where it costs no calls. */
+static int fit(const struct hak_arena *a, uint32_t super, bool huge, uint32_t mask, uint32_t count, bool slab)
+{
+	int at = hak_unlikely(hak_arena_guard) ? fit_guarded(a, super, huge, mask, count, slab) : -1;
+	return at < 0 ? hak_mask_fit(mask, count, slab) : at;
+}
+
+static bool costs_calls(const struct hak_arena *a, uint32_t super, bool huge, uint32_t at, uint32_t count, bool slab)
+{
+	return hak_unlikely(hak_arena_guard) && fit_guarded(a, super, huge, run_mask(count, at), count, slab) < 0;
 }
 
 struct best {
@@ -58,12 +116,18 @@ struct best {
 	unsigned score;
 };
 
-/* The first SuperSlab in [from, to) that may have room, or `to`. */
-static uint32_t next_room(const struct hak_arena *a, uint32_t from, uint32_t to)
+/* Nothing is better than a place that fills its SuperSlab. */
+static bool fills(const struct best *best, uint32_t count)
+{
+	return best->arena && best->score == count;
+}
+
+/* The first SuperSlab in [from, to) of the bitmap, or `to`. */
+static uint32_t next_room(const _Atomic uint64_t *room, uint32_t from, uint32_t to)
 {
 	while (from < to) {
 		/* relaxed: a hint; a bit that is missed is there for the next search */
-		uint64_t bits = atomic_load_explicit(&a->room[from / 64], memory_order_relaxed) >> from % 64;
+		uint64_t bits = atomic_load_explicit(&room[from / 64], memory_order_relaxed) >> from % 64;
 		if (bits)
 			return (uint32_t)hak_min(to, from + (uint32_t)__builtin_ctzll(bits));
 		from = (from | 63) + 1;
@@ -71,58 +135,82 @@ static uint32_t next_room(const struct hak_arena *a, uint32_t from, uint32_t to)
 	return to;
 }
 
-/*
- * Looks through the SuperSlabs [from, to) of the arena for the best place: the densest
- * with room that is resident already (EMPTY granules, or any of a huge page in use), and
- * if there is none and the zone is the `wanted` one, the densest with room at all.
- */
-static void search(struct hak_arena *a, uint32_t from, uint32_t to, bool huge, bool wanted, uint32_t count,
-		   bool aligned, struct best *best)
+/* Is there a better place in the SuperSlab, which was found among those with such room? False: it
+ * has no such room any more. */
+static bool look(struct hak_arena *a, uint32_t s, enum hak_room kind, unsigned order, uint32_t count, bool aligned,
+		 struct best *best)
 {
-	for (uint32_t s = next_room(a, from, to); s < to; s = next_room(a, s + 1, to)) {
-		/* relaxed: the CAS that claims decides */
-		uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
-		uint32_t empty = HAK_WORD_EMPTY(word), all = empty | HAK_WORD_UNUSED(word);
-		if (!all) {
-			hak_super_full(a, s);
-			continue;
-		}
-		unsigned score = hak_popcount(all);
-		if (score < count || score >= best->score) /* no room, or a denser one is known */
-			continue;
-		int at = empty ? hak_mask_fit(empty, count, aligned) : -1;
-		if (at < 0) {
-			bool resident = huge && all != UINT32_MAX;
-			if (!resident && !wanted)
-				continue;
-			at = hak_mask_fit(all, count, aligned);
-			if (at < 0)
-				continue;
-			score += resident ? 0 : FRESH;
-		}
-		if (score < best->score) {
-			*best = (struct best){ a, word, s, (uint32_t)at, score };
-			if (score == count)
-				return; /* it fills its SuperSlab */
+	HAK_STEP(S1);
+	/* relaxed: the CAS that claims decides */
+	uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
+	bool huge = hak_super_is_huge(a, s);
+	uint32_t mask = hak_room_mask(word, huge, kind), empty = HAK_WORD_EMPTY(word);
+	unsigned score = hak_popcount(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word));
+	if (mask && score >= best->score) /* a denser one is known */
+		return true;
+	int at = kind == HAK_ROOM_RESIDENT && empty ? fit(a, s, huge, empty, count, aligned) : -1;
+	if (at < 0 && mask)
+		at = fit(a, s, huge, mask, count, aligned);
+	if (at < 0) {
+		bool right = mask && hak_room_order(mask) == order;
+		if (!right)
+			hak_super_put_right(a, s, kind, order);
+		return right;
+	}
+	score += costs_calls(a, s, huge, (uint32_t)at, count, aligned) ? CALLS : 0;
+	if (score < best->score)
+		*best = (struct best){ a, word, s, (uint32_t)at, score };
+	return true;
+}
+
+/*
+ * Looks through the SuperSlabs [from, to) of the arena for a place of the kind: in the densest of
+ * those with the shortest runs that do. Of each length no more than a few are looked at, those at
+ * the lowest addresses: a claim costs the same in any heap, and what is high and sparse becomes
+ * free. A place that another arena has is to be beaten.
+ */
+static void search(struct hak_arena *a, uint32_t from, uint32_t to, enum hak_room kind, uint32_t count, bool aligned,
+		   struct best *best)
+{
+	unsigned known = best->score;
+	for (unsigned order = 31 - (unsigned)__builtin_clz(count); order < HAK_ROOM_ORDERS && best->score == known; order++) {
+		const _Atomic uint64_t *room = a->room[kind][order];
+		unsigned looks = 0;
+		for (uint32_t s = next_room(room, from, to); s < to && looks < LOOKS; s = next_room(room, s + 1, to)) {
+			looks += look(a, s, kind, order, count, aligned, best);
+			if (fills(best, count))
+				return;
 		}
 	}
+}
+
+/* The best place on the node of what is resident already, or else of what is fresh in the zone. */
+static struct best find(struct hak_node *node, enum hak_room kind, uint32_t count, bool aligned, bool huge)
+{
+	struct best best = { .score = UINT32_MAX };
+	unsigned more = ARENAS;
+	/* acquire ARENAS: the newest arena's fields */
+	struct hak_arena *a = atomic_load_explicit(&node->arenas, memory_order_acquire);
+	for (; a && more && !fills(&best, count); a = a->next) {
+		/* relaxed: all may be stale, which costs a look or a growth */
+		if (atomic_load_explicit(&a->available, memory_order_relaxed) < (int32_t)count)
+			continue;
+		uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
+		uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
+		bool resident = kind == HAK_ROOM_RESIDENT;
+		search(a, huge && !resident ? start : 0, huge || resident ? HAK_ARENA_SUPERS : end, kind, count, aligned,
+		       &best);
+		more -= best.arena != NULL;
+	}
+	return best;
 }
 
 static bool claim_existing(struct hak_node *node, uint32_t count, bool aligned, bool huge, struct hak_run *run)
 {
 	for (;;) {
-		struct best best = { .score = UINT32_MAX };
-		/* acquire ARENAS: the newest arena's fields */
-		struct hak_arena *a = atomic_load_explicit(&node->arenas, memory_order_acquire);
-		for (; a; a = a->next) {
-			/* relaxed: both may be stale, which costs a look or a growth */
-			if (atomic_load_explicit(&a->available, memory_order_relaxed) < (int32_t)count)
-				continue;
-			uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
-			uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
-			search(a, 0, end, false, !huge, count, aligned, &best);
-			search(a, start, HAK_ARENA_SUPERS, true, huge, count, aligned, &best);
-		}
+		struct best best = find(node, HAK_ROOM_RESIDENT, count, aligned, huge);
+		if (!best.arena)
+			best = find(node, HAK_ROOM_FRESH, count, aligned, huge);
 		if (!best.arena)
 			return false;
 		if (!take(best.arena, best.super, best.word, run_mask(count, best.at), &run->zero))
@@ -132,6 +220,8 @@ static bool claim_existing(struct hak_node *node, uint32_t count, bool aligned, 
 		run->granule = best.super * 32 + best.at;
 		run->stage = HAK_WORD_EMPTY(best.word) & run_mask(count, best.at) ? HAK_STAGE_EMPTY :
 			     all == UINT32_MAX ? HAK_STAGE_NEW : HAK_STAGE_UNUSED;
+		if (all == UINT32_MAX && hak_super_is_huge(best.arena, best.super))
+			hak_reclaim_begun(best.arena->node);
 		return true;
 	}
 }
@@ -152,7 +242,7 @@ static void open_granules(struct hak_arena *a, uint32_t from, uint32_t count)
 /* How many granules the small zone must grow by to hold the run. */
 static uint32_t small_need(uint32_t end, uint32_t count, bool aligned)
 {
-	uint32_t at = aligned ? (uint32_t)hak_align_up(end, count) : end;
+	uint32_t at = aligned ? (uint32_t)hak_align_up(end, alignment(count)) : end;
 	if (at / 32 != (at + count - 1) / 32) /* a run stays within a SuperSlab */
 		at = (uint32_t)hak_align_up(at, 32);
 	return at + count - end;
@@ -175,6 +265,7 @@ static bool grow_small_locked(struct hak_arena *a, uint32_t count, bool aligned)
 	}
 	if (err) {
 		a->small_full = err == EEXIST;
+		hak_failure_map((size_t)step * HAK_GRANULE, err);
 		return false;
 	}
 	atomic_store_explicit(&a->small_end, end + step, memory_order_relaxed);
@@ -197,6 +288,7 @@ static bool grow_huge_locked(struct hak_arena *a)
 	}
 	if (err) {
 		a->huge_full = err == EEXIST;
+		hak_failure_map(step * HAK_SUPER, err);
 		return false;
 	}
 	atomic_store_explicit(&a->huge_start, (start - step) * 32, memory_order_relaxed);
@@ -247,17 +339,21 @@ bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, stru
 	unsigned others = hak_node_order(node, order);
 	for (unsigned i = 0; i < others; i++)
 		if (claim_existing(&hak_nodes[order[i]], count, aligned, false, run) ||
-		    claim_existing(&hak_nodes[order[i]], count, aligned, true, run))
+		    claim_existing(&hak_nodes[order[i]], count, aligned, true, run)) {
+			atomic_fetch_add_explicit(&hak_nodes[node].spilled_bytes, (uint64_t)count * HAK_GRANULE,
+						  memory_order_relaxed);
 			return true;
+		}
 	return false;
 }
 
 bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, bool aligned, struct hak_run *run)
 {
 	uint64_t word = atomic_load_explicit(&arena->super[super], memory_order_relaxed);
-	int at = hak_mask_fit(HAK_WORD_EMPTY(word), count, aligned);
+	bool huge = hak_super_is_huge(arena, super);
+	int at = fit(arena, super, huge, HAK_WORD_EMPTY(word), count, aligned);
 	/* a wholly EMPTY SuperSlab is left to be released */
-	if (at < 0 || (HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX ||
+	if (at < 0 || costs_calls(arena, super, huge, (uint32_t)at, count, aligned) || (HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX ||
 	    !take(arena, super, word, run_mask(count, (uint32_t)at), &run->zero))
 		return false;
 	run->arena = arena;
@@ -270,19 +366,27 @@ void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
 	struct hak_node *n = &hak_nodes[arena->node];
 	uint32_t mask = run_mask(count, granule % 32);
+	HAK_STEP(P9);
+	HAK_STEP(S3);
 	hak_super_put(arena, granule / 32, HAK_WORD(mask, 0));
 	atomic_fetch_add_explicit(&arena->available, (int32_t)count, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
 	hak_reclaim_note((size_t)count * HAK_GRANULE);
 }
 
+bool hak_node_thp(unsigned node, size_t bytes)
+{
+	return hak_option_get(HAK_OPT_thp) &&
+	       (node < HAK_NODES_DIRECT || bytes >= INTERLEAVED_HUGE || !hak_node_interleaves(node));
+}
+
 bool hak_node_wants_huge(unsigned node)
 {
-	/* what is interleaved is so by pages: by huge ones, nodes get even shares only of large heaps */
-	return hak_option_get(HAK_OPT_thp) && !hak_node_interleaves(node) &&
+	return hak_node_thp(node, HAK_SUPER) &&
 	       /* relaxed: a threshold */
 	       atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed) >=
-		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024;
+		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024 &&
+	       hak_price_pays(node);
 }
 
 /* Mapped granules of a SuperSlab when the small zone ends at `end`, the huge begins at `start`. */
@@ -308,7 +412,7 @@ void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY])
 			uint32_t mapped = mapped_mask(s, end, start);
 			uint32_t live = mapped & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word));
 			if (mapped)
-				supers[((unsigned)__builtin_popcount(live) + 3) / 4]++;
+				supers[(hak_popcount(live) + 3) / 4]++;
 		}
 	}
 }

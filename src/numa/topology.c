@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "counters.h"
 #include "die.h"
 #include "lock.h"
 #include "numa/node.h"
@@ -42,10 +43,12 @@
 typedef const struct hak_topo_ops *hak_topo_open_fn(unsigned abi);
 
 static struct hak_lock load_lock = HAK_LOCK_INIT(HAK_RANK_FORK);
-static bool loaded;	 /* under it; true also after a load that found nothing, and at exit */
+static bool closed;	 /* under it: no load begins any more */
 static bool fork_waited; /* the forking thread's: its wait ended with the lock */
+static uint64_t machine; /* the reclaimer's: hak_node_machine() at the last load; 0: there was none */
 static const struct hak_topo_ops *_Atomic ops;
 static const struct hak_topology *_Atomic topology;
+extern const struct hak_topology *_Atomic hak_topology_now __attribute__((alias("topology")));
 static uint32_t filters_at_start; /* immutable after the constructor, as the next */
 static char source[PATH_BYTES];	  /* HAKMEM_TOPOLOGY; "" if it is not set */
 
@@ -63,12 +66,7 @@ const struct hak_topo_ops *hak_topo(void)
 
 const char *hak_topology_source(void)
 {
-	static const char *const names[] = {
-		[HAK_TOPO_HWLOC] = "hwloc",
-		[HAK_TOPO_SYSFS] = "sysfs",
-		[HAK_TOPO_SYNTHETIC] = "synthetic",
-		[HAK_TOPO_XML] = "xml",
-	};
+	static const char *const names[] = HAK_TOPO_SOURCE_NAMES;
 	const struct hak_topology *t = hak_topology();
 	return t ? names[t->source] : "builtin";
 }
@@ -102,6 +100,11 @@ bool hak_topology_may_try(void)
 	return filters != HAK_SECCOMP_UNKNOWN && filters == filters_at_start;
 }
 
+bool hak_topology_filtered(void)
+{
+	return filters_at_start != 0;
+}
+
 /* ---- load -------------------------------------------------------------------------- */
 
 /* Beside our own library; else where the dynamic linker looks. */
@@ -124,52 +127,65 @@ static void *open_library(void)
 	return dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 }
 
-static bool wanted(void)
-{
-	/* a setuid program loads nothing by a name; a static one would load a second C library */
-	return strcmp(source, "builtin") != 0 && !getauxval(AT_SECURE) && getauxval(AT_BASE) && hak_topology_may_try();
-}
-
-static void load_locked(void)
+static void open_locked(void)
 {
 	void *library = open_library();
 	void *entry = library ? dlsym(library, "hak_topo_open") : NULL;
 	hak_topo_open_fn *open;
-	struct hak_topology *t = NULL;
 	if (!entry)
 		return;
 	memcpy(&open, &entry, sizeof open); /* ISO C has no cast from object to function */
-	const struct hak_topo_ops *o = open(HAK_TOPO_ABI);
-	if (!o)
-		return;
 	/* release TOPOLOGY */
-	atomic_store_explicit(&ops, o, memory_order_release);
-	if ((!source[0] || o->load(source, hak_sys_map, &t)) && o->load(NULL, hak_sys_map, &t))
+	atomic_store_explicit(&ops, open(HAK_TOPO_ABI), memory_order_release);
+}
+
+static void load_locked(void)
+{
+	struct hak_topology *t = NULL;
+	if (!hak_topo())
+		open_locked();
+	const struct hak_topo_ops *o = hak_topo();
+	if (!o || ((!source[0] || o->load(source, hak_sys_map, &t)) && o->load(NULL, hak_sys_map, &t)))
 		return;
-	/* release TOPOLOGY */
+	/* release TOPOLOGY. What was published before stays mapped: nobody says when it is no longer read */
 	atomic_store_explicit(&topology, t, memory_order_release);
+	hak_count(topologies, 1);
 }
 
 static void at_exit(void)
 {
 	bool waited = hak_lock_timed(&load_lock, LOAD_WAIT_NS);
-	loaded = true; /* no load begins from here on */
+	closed = true;
 	if (waited)
 		hak_unlock(&load_lock);
 }
 
+static bool may_load(void)
+{
+	static bool registered;
+	/* a setuid program loads nothing by a name; a static one would load a second C library */
+	if (strcmp(source, "builtin") == 0 || getauxval(AT_SECURE) || !getauxval(AT_BASE))
+		return false;
+	registered = registered || !atexit(at_exit);
+	return registered;
+}
+
 void hak_topology_load(void)
 {
-	if (!wanted() || atexit(at_exit))
+	uint64_t now;
+	if (!hak_topology_may_try() || (now = hak_node_machine()) == machine)
 		return;
-	hak_lock(&load_lock);
-	bool first = !loaded;
-	loaded = true;
-	if (first)
-		load_locked();
-	hak_unlock(&load_lock);
-	if (first && hak_topology())
+	if (machine)
+		hak_node_changed();
+	if (may_load()) {
+		hak_lock(&load_lock);
+		if (!closed)
+			load_locked();
+		hak_unlock(&load_lock);
+	}
+	if (hak_topology())
 		hak_node_topology(hak_topology());
+	machine = now; /* last: what changed meanwhile, or was cut off by a fork, is loaded the next time */
 }
 
 bool hak_topology_enter(void)
@@ -208,6 +224,6 @@ void hak_topology_fork_raw(void)
 {
 	/* relaxed: the child has one thread */
 	if (atomic_load_explicit(&load_lock.state, memory_order_relaxed))
-		loaded = true;
+		closed = true;
 	atomic_store_explicit(&load_lock.state, 0, memory_order_relaxed);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The second library, libhakmem-topo.so, and the topology that it finds. It is loaded once,
- * on the reclaimer's thread, off the program's path; until then, and where it cannot be
- * loaded, all below is NULL and hakmem goes by what sysfs and getcpu say.
+ * The second library, libhakmem-topo.so, and the topology that it finds, on the reclaimer's
+ * thread, off the program's path; until then, and where it cannot be loaded, all below is NULL
+ * and hakmem goes by what sysfs and getcpu say.
  */
 #ifndef HAK_TOPOLOGY_H
 #define HAK_TOPOLOGY_H
@@ -10,8 +10,10 @@
 #include "base.h"
 #include "topo/topo.h"
 
-/* This machine, or the one that HAKMEM_TOPOLOGY describes. Immutable, never unmapped. */
+/* This machine, or the one that HAKMEM_TOPOLOGY describes. Immutable, never unmapped; another one
+ * takes its place when the machine changes. */
 const struct hak_topology *hak_topology(void);
+extern const struct hak_topology *_Atomic hak_topology_now; /* the same, for the live block alone */
 
 /* The second library's functions; for the reclaimer's thread, with no lock held. */
 const struct hak_topo_ops *hak_topo(void);
@@ -28,7 +30,11 @@ void hak_topology_start(void);
  */
 bool hak_topology_may_try(void);
 
-/* On the reclaimer's thread, no lock held: loads library and topology, once. */
+/* Was a seccomp filter in force at the start? */
+bool hak_topology_filtered(void);
+
+/* On the reclaimer's thread, no lock held: loads library and topology; the topology again if CPUs
+ * or nodes have come or gone since, else it costs reading five small files. */
 void hak_topology_load(void);
 
 /*

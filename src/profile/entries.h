@@ -2,69 +2,43 @@
 /*
  * Included ahead of interpose.c, cxx.c and jemalloc.c where libhakmem-profile.so is made of
  * them: what they call of the core goes through the profile. They know nothing of it.
+ *
+ * A malloc counts down, and leaves by its slow path where a sample is due: three instructions
+ * more. A free has none more. A sampled block lies off its slab's stride, so free leaves by a
+ * slow path of its own, and looks the block up there (profile.h).
  */
 #ifndef HAK_PROFILE_ENTRIES_H
 #define HAK_PROFILE_ENTRIES_H
 
+#include "profile/profile.h"
+
+/* free's slow paths, as fast.h declares and calls them */
+#define hak_free_other hak_profile_free_other
+#define hak_free_far hak_profile_free_far
+#define hak_free_misaligned hak_profile_free_misaligned
+
 #include "fast.h"
 #include "front.h"
-#include "profile/profile.h"
 
 static inline void *profiled_malloc_fast(size_t bytes)
 {
-	void *p = hak_malloc_fast(bytes);
-	return hak_likely(p) ? hak_profile_made(p, bytes) : NULL;
-}
-
-static inline void *profiled_malloc_slow(size_t bytes)
-{
-	return hak_profile_made(hak_malloc_slow(bytes), bytes);
+	return hak_profile_due(bytes) ? NULL : hak_malloc_fast(bytes);
 }
 
 static inline void *profiled_malloc(size_t bytes)
 {
-	return hak_profile_made(hak_malloc(bytes), bytes);
-}
-
-static inline void *profiled_memalign(size_t align, size_t bytes)
-{
-	return hak_profile_made(hak_memalign(align, bytes), bytes);
-}
-
-static inline void *profiled_calloc(size_t count, size_t bytes)
-{
-	void *p = hak_calloc(count, bytes);
-	return p ? hak_profile_made(p, count * bytes) : NULL; /* no overflow: it was served */
-}
-
-static inline void profiled_free(void *p)
-{
-	if (hak_profile_maybe(p))
-		hak_profile_take(p);
-	hak_free_fast(p);
-}
-
-/* The old block's end and a new one's beginning, also where it stays in place. */
-static inline void *profiled_realloc(void *p, size_t bytes)
-{
-	struct hak_profile_block old = { NULL, 0 };
-	if (hak_profile_maybe(p))
-		old = hak_profile_take(p);
-	void *q = hak_realloc(p, bytes);
-	if (q)
-		return hak_profile_made(q, bytes);
-	if (old.site)
-		hak_profile_put_back(p, old);
-	return NULL;
+	void *p = profiled_malloc_fast(bytes);
+	return hak_likely(p) ? p : hak_profile_malloc_slow(bytes);
 }
 
 #define hak_malloc_fast profiled_malloc_fast
-#define hak_malloc_slow profiled_malloc_slow
+#define hak_malloc_slow hak_profile_malloc_slow
 #define hak_malloc profiled_malloc
-#define hak_memalign profiled_memalign
-#define hak_calloc profiled_calloc
-#define hak_realloc profiled_realloc
-#define hak_free_fast profiled_free
-#define hak_free profiled_free
+#define hak_memalign hak_profile_memalign
+#define hak_calloc hak_profile_calloc
+#define hak_realloc hak_profile_realloc
+#define hak_free hak_free_fast
+#define hak_usable_size hak_profile_usable_size
+#define hak_block_node hak_profile_block_node
 
 #endif

@@ -9,41 +9,44 @@
 #include "profile/profile.h"
 
 #include <errno.h>
-#include <link.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <unwind.h>
 
 #include "die.h"
+#include "fast.h"
+#include "front.h"
+#include "numa/node.h"
 #include "options.h"
+#include "profile/guarded.h"
+#include "profile/stack.h"
 #include "record.h"
 #include "sys/sys.h"
 
-#define DEPTH 64u
 #define BUCKETS 4096u
 #define CHUNK ((size_t)256 << 10)
 #define BLOCKS_FIRST 4096u
 #define SLOT_FULL UINT8_MAX /* a count that has been lost: it stays */
-#define LINE_BYTES (24 + 4 * 21 + DEPTH * 19)
+#define LINE_BYTES (24 + 4 * 21 + HAK_STACK_DEPTH * 19)
 
-struct hak_profile_site {
-	struct hak_profile_site *next;
-	uint64_t hash;
-	uint64_t live_blocks, live_bytes, all_blocks, all_bytes; /* sampled ones, not scaled */
-	uint32_t depth;
-	uintptr_t pc[];
-};
-
+/* A sampled block. */
 struct block {
-	uintptr_t address; /* 0: none */
-	struct hak_profile_block is;
+	uintptr_t address; /* the program's; 0: none */
+	void *base;	   /* the core's */
+	size_t bytes;	   /* as asked for */
+	struct hak_profile_site *site;
 };
 
-_Atomic uint8_t hak_profile_slots[HAK_PROFILE_SLOTS];
+/*
+ * How many sampled blocks there are at addresses of this slot: where there is none, nothing is
+ * looked up. Untouched pages of it cost nothing.
+ */
+#define SLOTS ((size_t)1 << 20)
+static _Atomic uint8_t slots[SLOTS];
+
 HAK_TLS int64_t hak_profile_left;
 static HAK_TLS bool started, inside; /* inside: the unwinder's own allocations are no samples */
 static HAK_TLS uint64_t seed;
@@ -61,11 +64,11 @@ static uint64_t lost; /* samples for which there was no memory */
  * at most one sample was being counted then. */
 static _Atomic int lock;
 
-static void lock_tables(void)
+void hak_profile_lock_word(_Atomic int *word)
 {
 	int me = (int)getpid(), holder = 0;
 	/* acquire PROFILE */
-	while (!atomic_compare_exchange_weak_explicit(&lock, &holder, me, memory_order_acquire, memory_order_relaxed)) {
+	while (!atomic_compare_exchange_weak_explicit(word, &holder, me, memory_order_acquire, memory_order_relaxed)) {
 		if (holder == me) {
 			sched_yield();
 			holder = 0;
@@ -73,9 +76,19 @@ static void lock_tables(void)
 	}
 }
 
-static void unlock_tables(void)
+void hak_profile_unlock_word(_Atomic int *word)
 {
-	atomic_store_explicit(&lock, 0, memory_order_release); /* release PROFILE */
+	atomic_store_explicit(word, 0, memory_order_release); /* release PROFILE */
+}
+
+void hak_profile_lock(void)
+{
+	hak_profile_lock_word(&lock);
+}
+
+void hak_profile_unlock(void)
+{
+	hak_profile_unlock_word(&lock);
 }
 
 /* ---- chance ---------------------------------------------------------------------- */
@@ -105,7 +118,7 @@ static int64_t draw(void)
 
 static _Atomic uint8_t *slot_of(uintptr_t address)
 {
-	return &hak_profile_slots[(address >> 4) % HAK_PROFILE_SLOTS];
+	return &slots[(address >> 4) % SLOTS];
 }
 
 static size_t home_of(uintptr_t address)
@@ -137,7 +150,7 @@ static bool reserve_locked(void)
 		if (old[i].address)
 			insert_locked(old[i]);
 	if (old)
-		hak_sys.munmap(old, old_cap * sizeof *old);
+		hak_sys.munmap_own(old, old_cap * sizeof *old);
 	return true;
 }
 
@@ -154,86 +167,65 @@ static void remove_locked(size_t i)
 	blocks_used--;
 }
 
-static bool add_locked(uintptr_t address, struct hak_profile_block is)
+static bool add_locked(struct block b)
 {
 	if (!reserve_locked())
 		return false;
-	insert_locked((struct block){ address, is });
+	insert_locked(b);
 	blocks_used++;
-	is.site->live_blocks++;
-	is.site->live_bytes += is.bytes;
+	b.site->live_blocks++;
+	b.site->live_bytes += b.bytes;
 	/* relaxed: under the lock; who reads without it has the block */
-	uint8_t n = atomic_load_explicit(slot_of(address), memory_order_relaxed);
+	uint8_t n = atomic_load_explicit(slot_of(b.address), memory_order_relaxed);
 	if (n != SLOT_FULL)
-		atomic_store_explicit(slot_of(address), (uint8_t)(n + 1), memory_order_relaxed);
+		atomic_store_explicit(slot_of(b.address), (uint8_t)(n + 1), memory_order_relaxed);
 	return true;
 }
 
-struct hak_profile_block hak_profile_take(void *p)
+/* Whether a sampled block may lie there. relaxed: whoever has the block got it after its sample was counted. */
+static inline bool may_be_sampled(const void *p)
 {
-	struct hak_profile_block is = { NULL, 0 };
+	return hak_unlikely(atomic_load_explicit(slot_of((uintptr_t)p), memory_order_relaxed));
+}
+
+/* The sampled block at p, base NULL if there is none. take: it is one no more, which must be
+ * before it is freed: afterwards its address may be another's. */
+static struct block look_up(const void *p, bool take)
+{
+	struct block found = { .base = NULL };
 	uintptr_t address = (uintptr_t)p;
+	if (!may_be_sampled(p))
+		return found;
 	int err = errno;
-	lock_tables();
+	hak_profile_lock();
 	size_t i = blocks_cap ? home_of(address) : 0;
 	while (blocks_cap && blocks[i].address && blocks[i].address != address)
 		i = (i + 1) & (blocks_cap - 1);
-	if (blocks_cap && blocks[i].address) {
-		is = blocks[i].is;
-		is.site->live_blocks--;
-		is.site->live_bytes -= is.bytes;
+	if (blocks_cap && blocks[i].address)
+		found = blocks[i];
+	if (take && found.base) {
+		found.site->live_blocks--;
+		found.site->live_bytes -= found.bytes;
 		remove_locked(i);
 		uint8_t n = atomic_load_explicit(slot_of(address), memory_order_relaxed);
 		if (n != SLOT_FULL)
 			atomic_store_explicit(slot_of(address), (uint8_t)(n - 1), memory_order_relaxed);
 	}
-	unlock_tables();
+	hak_profile_unlock();
 	errno = err;
-	return is;
+	return found;
 }
 
-void hak_profile_put_back(void *p, struct hak_profile_block block)
+static void put_back(struct block b)
 {
-	int err = errno;
-	lock_tables();
-	add_locked((uintptr_t)p, block);
-	unlock_tables();
-	errno = err;
+	hak_profile_lock();
+	add_locked(b);
+	hak_profile_unlock();
 }
 
 /* ---- stacks ---------------------------------------------------------------------- */
 
-struct stack {
-	uint32_t depth;
-	uintptr_t pc[DEPTH];
-};
-
-extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
-
-/* Whether pc lies in this library's own code. */
-static bool is_ours(uintptr_t pc)
-{
-	uintptr_t base = (uintptr_t)&__ehdr_start;
-	const ElfW(Phdr) *ph = (const ElfW(Phdr) *)(base + __ehdr_start.e_phoff);
-	for (int i = 0; i < __ehdr_start.e_phnum; i++)
-		if (ph[i].p_type == PT_LOAD && (ph[i].p_flags & PF_X))
-			return pc - (base + ph[i].p_vaddr) < ph[i].p_memsz;
-	return false;
-}
-
-static _Unwind_Reason_Code frame(struct _Unwind_Context *context, void *arg)
-{
-	struct stack *s = arg;
-	uintptr_t pc = _Unwind_GetIP(context);
-	if (!pc || s->depth == DEPTH)
-		return _URC_END_OF_STACK;
-	/* our own frames come first and say nothing */
-	if (s->depth || !is_ours(pc))
-		s->pc[s->depth++] = pc;
-	return _URC_NO_REASON;
-}
-
-static struct hak_profile_site *site_locked(const struct stack *s)
+static struct hak_profile_site *site_locked(const struct hak_stack *s)
 {
 	size_t bytes = s->depth * sizeof *s->pc;
 	uint64_t hash = 0xcbf29ce484222325u;
@@ -262,38 +254,236 @@ static struct hak_profile_site *site_locked(const struct stack *s)
 	return t;
 }
 
-static void count(uintptr_t address, size_t bytes, const struct stack *s)
+/* NULL: there was no memory to remember it. */
+static const struct hak_profile_site *count(struct block b, const struct hak_stack *s)
 {
-	lock_tables();
-	struct hak_profile_site *site = site_locked(s);
-	if (site && add_locked(address, (struct hak_profile_block){ site, bytes })) {
-		site->all_blocks++;
-		site->all_bytes += bytes;
+	hak_profile_lock();
+	b.site = site_locked(s);
+	bool ok = b.site && add_locked(b);
+	if (ok) {
+		b.site->all_blocks++;
+		b.site->all_bytes += b.bytes;
 	} else {
 		lost++;
 	}
-	unlock_tables();
+	hak_profile_unlock();
+	return ok ? b.site : NULL;
 }
 
-HAK_COLD void hak_profile_sample(void *p, size_t bytes)
+/* Counts the block as a sample of the stack that leads here. */
+static HAK_COLD const struct hak_profile_site *sample(void *p, void *base, size_t bytes)
 {
-	struct stack s = { .depth = 0 };
+	struct hak_stack s;
 	int err = errno;
-	if (inside)
-		return;
 	inside = true;
+	hak_stack_take(&s);
+	const struct hak_profile_site *site = count((struct block){ (uintptr_t)p, base, bytes, NULL }, &s);
+	hak_profile_left = draw();
+	inside = false;
+	errno = err;
+	return site;
+}
+
+/* The stack that leads here, of which nothing is counted. */
+static HAK_COLD const struct hak_profile_site *site_here(void)
+{
+	struct hak_stack s;
+	bool was = inside;
+	inside = true;
+	hak_stack_take(&s);
+	inside = was;
+	hak_profile_lock();
+	const struct hak_profile_site *site = site_locked(&s);
+	hak_profile_unlock();
+	return site;
+}
+
+/* ---- allocate -------------------------------------------------------------------- */
+
+/* After hak_profile_due: whether there really is a sample to take. */
+static bool is_due(void)
+{
+	if (hak_likely(hak_profile_left >= 0) || inside)
+		return false;
 	if (!started) {
 		/* the thread's first allocation: its first distance starts before it */
 		started = true;
 		hak_profile_left += draw();
 	}
-	if (hak_profile_left < 0) {
-		_Unwind_Backtrace(frame, &s);
-		count((uintptr_t)p, bytes, &s);
-		hak_profile_left = draw();
+	return hak_profile_left < 0;
+}
+
+/* How far from its base a sampled block lies: off its stride, if it comes of a slab, since the
+ * stride of a class that holds this much more is more than this. */
+static size_t offset_of(size_t align, size_t bytes)
+{
+	return bytes > HAK_SLAB_MAX || align > HAK_GRANULE ? 0 : hak_max(align, HAK_MIN_ALIGN);
+}
+
+/* What is not served was not asked for: undoes hak_profile_due. */
+static void *served(void *p, size_t bytes)
+{
+	if (hak_unlikely(!p))
+		hak_profile_left = (int64_t)((uint64_t)hak_profile_left + bytes);
+	return p;
+}
+
+/* In a slot of its own; NULL: there is none. */
+static void *alloc_guarded(size_t align, size_t bytes, bool zero)
+{
+	int err = errno;
+	void *p = hak_guarded_alloc(align, bytes, random_bits() >> 32);
+	if (p) {
+		if (zero)
+			memset(p, 0, bytes);
+		hak_guarded_arm(p, bytes, sample(p, p, bytes));
 	}
-	inside = false;
 	errno = err;
+	return p;
+}
+
+static HAK_COLD void *alloc_sampled(size_t align, size_t bytes, bool zero)
+{
+	void *p = alloc_guarded(align, bytes, zero);
+	if (p)
+		return p;
+	size_t offset = offset_of(align, bytes), all = hak_max(bytes, 1) + offset;
+	char *base = zero ? hak_calloc(1, all) : hak_memalign(align, all);
+	if (!served(base, bytes))
+		return NULL;
+	return sample(base + offset, base, bytes) ? base + offset : base;
+}
+
+HAK_COLD void *hak_profile_malloc_slow(size_t bytes)
+{
+	if (is_due())
+		return alloc_sampled(HAK_MIN_ALIGN, bytes, false);
+	return served(hak_malloc(bytes), bytes);
+}
+
+void *hak_profile_memalign(size_t align, size_t bytes)
+{
+	if (hak_profile_due(bytes) && is_due())
+		return alloc_sampled(align, bytes, false);
+	return served(hak_memalign(align, bytes), bytes);
+}
+
+void *hak_profile_calloc(size_t count, size_t bytes)
+{
+	size_t total;
+	if (__builtin_mul_overflow(count, bytes, &total))
+		return NULL;
+	if (hak_profile_due(total) && is_due())
+		return alloc_sampled(HAK_MIN_ALIGN, total, true);
+	return served(hak_calloc(1, total), total);
+}
+
+static HAK_COLD void free_guarded(const char *function, void *p)
+{
+	int err = errno;
+	hak_guarded_free(function, p, site_here());
+	errno = err;
+}
+
+/* function: whose fault it is if it is a bad one. */
+static bool free_sampled(const char *function, void *p)
+{
+	struct block b = look_up(p, true);
+	if (hak_guarded_has(p)) {
+		free_guarded(function, p);
+		return true;
+	}
+	if (hak_likely(!b.base))
+		return false;
+	hak_free(b.base);
+	return true;
+}
+
+/* Of the block at p, of which the profile knows b. */
+static size_t usable_size(const void *p, const struct block *b)
+{
+	if (hak_guarded_has(p))
+		return hak_guarded_size(p);
+	return b->base ? hak_usable_size(b->base) - (b->address - (uintptr_t)b->base) : hak_usable_size(p);
+}
+
+/* The old block's end and a new one's beginning, also where it stays in place. */
+static void *resize(void *p, size_t bytes)
+{
+	struct block old = look_up(p, false);
+	void *q;
+	if (hak_guarded_has(p) || (old.base && old.base != p)) {
+		/* off its base, or in a slot: it becomes another block */
+		size_t had = usable_size(p, &old);
+		q = had ? hak_malloc(bytes) : NULL;
+		if (q)
+			memcpy(q, p, hak_min(had, bytes));
+		if (q || !had) /* there is none: reported */
+			free_sampled("realloc", p);
+		return q;
+	}
+	if (old.base)
+		look_up(p, true);
+	q = hak_realloc(p, bytes);
+	if (!q && old.base)
+		put_back(old);
+	return q;
+}
+
+/* The same block as a sampled one, elsewhere if need be. */
+static HAK_COLD void *resample(void *p, size_t bytes)
+{
+	if (!offset_of(HAK_MIN_ALIGN, bytes)) {
+		sample(p, p, bytes);
+		return p;
+	}
+	void *q = alloc_sampled(HAK_MIN_ALIGN, bytes, false);
+	if (!q)
+		return p;
+	memcpy(q, p, bytes);
+	hak_free(p);
+	return q;
+}
+
+void *hak_profile_realloc(void *p, size_t bytes)
+{
+	bool due = hak_profile_due(bytes) && is_due();
+	void *q = served(may_be_sampled(p) || hak_guarded_has(p) ? resize(p, bytes) : hak_realloc(p, bytes), bytes);
+	return due && q ? resample(q, bytes) : q;
+}
+
+/* ---- free and ask ---------------------------------------------------------------- */
+
+void hak_profile_free_other(void *p, uint32_t code)
+{
+	if (!free_sampled("free", p))
+		hak_free_other(p, code);
+}
+
+void hak_profile_free_far(void *p)
+{
+	if (!free_sampled("free", p))
+		hak_free_far(p);
+}
+
+void hak_profile_free_misaligned(void *p, struct hak_mag *m)
+{
+	if (!free_sampled("free", p))
+		hak_free_misaligned(p, m);
+}
+
+size_t hak_profile_usable_size(const void *p)
+{
+	struct block b = look_up(p, false);
+	return usable_size(p, &b);
+}
+
+int hak_profile_block_node(const void *p)
+{
+	struct block b = look_up(p, false);
+	if (hak_guarded_has(p))
+		return hak_guarded_size(p) ? hak_node_where(p) : -2;
+	return hak_block_node(b.base ? b.base : p);
 }
 
 /* ---- text ------------------------------------------------------------------------ */
@@ -325,9 +515,11 @@ static void site_text(const struct hak_profile_site *t, hakmem_write_fn *write, 
 {
 	char buf[LINE_BYTES];
 	struct hak_text line = { buf, 0, sizeof buf };
-	lock_tables();
+	hak_profile_lock();
 	struct sums s = sums_of(t);
-	unlock_tables();
+	hak_profile_unlock();
+	if (!s.all_blocks) /* a stack that freed guarded blocks */
+		return;
 	counts_text(&line, &s);
 	for (uint32_t i = 0; i < t->depth; i++) {
 		hak_text_str(&line, " ");
@@ -340,7 +532,7 @@ static void site_text(const struct hak_profile_site *t, hakmem_write_fn *write, 
 static struct sums sum(void)
 {
 	struct sums s = { 0, 0, 0, 0 };
-	lock_tables();
+	hak_profile_lock();
 	for (size_t i = 0; i < BUCKETS; i++)
 		for (struct hak_profile_site *t = buckets[i]; t; t = t->next) {
 			s.live_blocks += t->live_blocks;
@@ -348,7 +540,7 @@ static struct sums sum(void)
 			s.all_blocks += t->all_blocks;
 			s.all_bytes += t->all_bytes;
 		}
-	unlock_tables();
+	hak_profile_unlock();
 	return s;
 }
 
@@ -379,9 +571,9 @@ void hak_profile_text(hakmem_write_fn *write, void *arg)
 	hak_text_str(&head, "\n");
 	write(arg, buf, head.len);
 	for (size_t i = 0; i < BUCKETS; i++) {
-		lock_tables();
+		hak_profile_lock();
 		const struct hak_profile_site *t = buckets[i];
-		unlock_tables();
+		hak_profile_unlock();
 		for (; t; t = t->next)
 			site_text(t, write, arg);
 	}
@@ -395,5 +587,5 @@ void hak_profile_text(hakmem_write_fn *write, void *arg)
 
 __attribute__((constructor)) static void profile_start(void)
 {
-	pthread_atfork(lock_tables, unlock_tables, unlock_tables);
+	pthread_atfork(hak_profile_lock, hak_profile_unlock, hak_profile_unlock);
 }

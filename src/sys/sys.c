@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -26,7 +27,29 @@
 #define SYS_set_mempolicy_home_node 450 /* on every architecture */
 #endif
 
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* on every architecture */
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1u << 1)
+#endif
+
+/* Reports of sanitizers go to descriptor 2 of whatever thread they are about. */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
+	__has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define CAN_STAND_APART false
+#else
+#define CAN_STAND_APART true
+#endif
+
 #define LINE_BYTES 8192
+#define STATUS_LOOKS 8
 #define REAPER_STACK ((size_t)128 << 10)
 
 static void *sys_mremap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to)
@@ -49,6 +72,16 @@ static ssize_t sys_madvise_vector(const struct iovec *ranges, size_t count, int 
 	hak_sys_close(fd);
 	errno = err;
 	return n;
+}
+
+static int sys_munmap_own(void *addr, size_t bytes)
+{
+	return (int)syscall(SYS_munmap, addr, bytes);
+}
+
+static int sys_madvise_own(void *addr, size_t bytes, int advice)
+{
+	return (int)syscall(SYS_madvise, addr, bytes, advice);
 }
 
 static int sys_getaffinity(size_t bytes, void *mask)
@@ -104,16 +137,58 @@ void hak_sys_close(int fd)
 	syscall(SYS_close, fd);
 }
 
-int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *arg), void *arg)
+static _Atomic pid_t apart; /* the thread that has descriptors of its own; 0: none */
+
+void hak_sys_stand_apart(void)
 {
-	char buf[LINE_BYTES];
+	bool done = CAN_STAND_APART && syscall(SYS_close_range, 0u, ~0u, CLOSE_RANGE_UNSHARE) == 0;
+	/* relaxed, here and below: only this thread's own reads need it, and those of fork's child */
+	atomic_store_explicit(&apart, done ? gettid() : 0, memory_order_relaxed);
+}
+
+bool hak_sys_stands_apart(void)
+{
+	return atomic_load_explicit(&apart, memory_order_relaxed) != 0;
+}
+
+void hak_sys_apart_forked(void)
+{
+	atomic_store_explicit(&apart, 0, memory_order_relaxed);
+}
+
+static bool is_apart(void)
+{
+	pid_t thread = atomic_load_explicit(&apart, memory_order_relaxed);
+	return thread && thread == gettid();
+}
+
+/* Not a copy that is kept: whoever reads the other end of a pipe waits until the last one is closed. */
+int hak_sys_stderr(void)
+{
+	if (!is_apart())
+		return STDERR_FILENO;
+	int process = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	int fd = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, STDERR_FILENO, 0);
+	if (process >= 0)
+		hak_sys_close(process);
+	return fd;
+}
+
+void hak_sys_stderr_done(int fd)
+{
+	if (fd >= 0 && is_apart())
+		hak_sys_close(fd);
+}
+
+int hak_sys_each_line_in(char *buf, size_t cap, const char *path, bool (*visit)(const char *line, void *arg), void *arg)
+{
 	size_t have = 0;
 	bool stop = false;
 	int fd = hak_sys_open(path, O_RDONLY, 0);
 	if (fd < 0)
 		return -1;
 	while (!stop) {
-		ssize_t n = hak_sys_read(fd, buf + have, sizeof buf - 1 - have);
+		ssize_t n = hak_sys_read(fd, buf + have, cap - 1 - have);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -128,11 +203,22 @@ int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *ar
 		}
 		have -= (size_t)(line - buf);
 		memmove(buf, line, have);
-		if (have == sizeof buf - 1)
+		if (have == cap - 1)
 			have = 0;
 	}
 	hak_sys_close(fd);
 	return stop;
+}
+
+int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *arg), void *arg)
+{
+	char buf[LINE_BYTES];
+	return hak_sys_each_line_in(buf, sizeof buf, path, visit, arg);
+}
+
+static bool sys_random(void *buf, size_t bytes)
+{
+	return syscall(SYS_getrandom, buf, bytes, GRND_NONBLOCK) == (long)bytes;
 }
 
 static ssize_t sys_read_file(const char *path, char *buf, size_t cap)
@@ -152,6 +238,11 @@ static ssize_t sys_read_file(const char *path, char *buf, size_t cap)
 	buf[n] = 0;
 	hak_sys_close(fd);
 	return (ssize_t)n;
+}
+
+static ssize_t sys_read_at(int fd, uint64_t at, void *buf, size_t bytes)
+{
+	return syscall(SYS_pread64, fd, buf, bytes, at);
 }
 
 static int sys_thread_start(void *(*run)(void *), void *arg)
@@ -184,6 +275,8 @@ struct hak_sys hak_sys = {
 	.mremap = sys_mremap,
 	.mprotect = mprotect,
 	.madvise = madvise,
+	.munmap_own = sys_munmap_own,
+	.madvise_own = sys_madvise_own,
 	.madvise_vector = sys_madvise_vector,
 	.getaffinity = sys_getaffinity,
 	.setaffinity = sys_setaffinity,
@@ -193,6 +286,8 @@ struct hak_sys hak_sys = {
 	.where_pages = sys_where_pages,
 	.getcpu = sys_getcpu,
 	.read_file = sys_read_file,
+	.read_at = sys_read_at,
+	.random = sys_random,
 	.thread_start = sys_thread_start,
 };
 
@@ -228,7 +323,10 @@ static bool seccomp_line(const char *line, void *arg)
 uint32_t hak_sys_seccomp(void)
 {
 	uint32_t filters = HAK_SECCOMP_UNKNOWN;
-	(void)hak_sys_each_line("/proc/thread-self/status", seccomp_line, &filters);
+	/* more than one look: another thread may have closed the descriptor meanwhile */
+	for (int i = 0; i < STATUS_LOOKS && filters == HAK_SECCOMP_UNKNOWN; i++)
+		if (hak_sys_each_line("/proc/thread-self/status", seccomp_line, &filters) < 0)
+			break;
 	return filters;
 }
 

@@ -4,13 +4,27 @@
  * replace it and make the nth call fail. The default entries are libc's functions
  * (not raw system calls: MPI and RDMA libraries hook madvise and munmap to keep
  * their registration caches true). All follow libc's conventions, errno included;
- * the slow paths save errno around their use (front.c).
+ * the slow paths save errno around their use (front.c). No lock but the reclaimer's is held where
+ * munmap, mremap or madvise is called: a hook may allocate.
  */
 #ifndef HAK_SYS_H
 #define HAK_SYS_H
 
 #include "base.h"
+#include <sys/mman.h>
 #include <sys/types.h>
+
+/* Advice that the C library may be too old to know. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 
 struct iovec;
 
@@ -20,6 +34,12 @@ struct hak_sys {
 	void *(*mremap)(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *to);
 	int (*mprotect)(void *addr, size_t bytes, int prot);
 	int (*madvise)(void *addr, size_t bytes, int advice);
+	/*
+	 * The same two without libc, also with locks held: a hook on libc's may call malloc. For memory
+	 * of which nobody has had a block, so that no cache of registrations knows it.
+	 */
+	int (*munmap_own)(void *addr, size_t bytes);
+	int (*madvise_own)(void *addr, size_t bytes, int advice);
 	/* Many ranges of this process in one call. Bytes advised, from the first range on; -1 and errno. */
 	ssize_t (*madvise_vector)(const struct iovec *ranges, size_t count, int advice);
 	/* Of the calling thread. 0, or -1 and errno. */
@@ -36,6 +56,10 @@ struct hak_sys {
 	int (*getcpu)(unsigned *cpu, unsigned *node);
 	/* Reads up to cap - 1 bytes, ends them with 0; -1 and errno on error. */
 	ssize_t (*read_file)(const char *path, char *buf, size_t cap);
+	/* Reads up to `bytes` from the place `at` on. Bytes; -1 and errno. */
+	ssize_t (*read_at)(int fd, uint64_t at, void *buf, size_t bytes);
+	/* Fills up to 256 bytes at random; it does not wait. False: less than that. */
+	bool (*random)(void *buf, size_t bytes);
 	/* Detached, with all signals blocked. 0 or an error number. */
 	int (*thread_start)(void *(*run)(void *), void *arg);
 };
@@ -54,9 +78,27 @@ ssize_t hak_sys_read(int fd, void *buf, size_t bytes);
 ssize_t hak_sys_write(int fd, const void *buf, size_t bytes);
 void hak_sys_close(int fd);
 
+/*
+ * Gives the calling thread descriptors of its own, none of them open yet. A program may close every
+ * number that it does not know, in a loop, and use it anew: between an open and a close of ours those
+ * would be its own files. For one thread a process, on which nothing of the program's runs. Refused
+ * (before Linux 5.11, a filter): it goes on with the program's.
+ */
+void hak_sys_stand_apart(void);
+/* Is there such a thread? Its numbers mean nothing to the others then, nor to a child of fork. */
+bool hak_sys_stands_apart(void);
+/* In a child of fork, where there is no such thread. */
+void hak_sys_apart_forked(void);
+
+/* The program's standard error, from any thread. For hak_sys_stderr_done after use; -1: it has none. */
+int hak_sys_stderr(void);
+void hak_sys_stderr_done(int fd);
+
 /* Calls visit for each line of a text file, without its newline, until it returns true.
  * 1: it did; 0: it never did; -1: the file cannot be opened. A line over 8 KiB is dropped. */
 int hak_sys_each_line(const char *path, bool (*visit)(const char *line, void *arg), void *arg);
+/* The same where the stack may be small: lines are read to buf, and dropped if they do not fit. */
+int hak_sys_each_line_in(char *buf, size_t cap, const char *path, bool (*visit)(const char *line, void *arg), void *arg);
 
 /*
  * The seccomp filters that the calling thread is under; 0: none. Read from /proc, since some

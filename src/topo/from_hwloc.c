@@ -15,6 +15,7 @@
 
 #include <hwloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -236,12 +237,45 @@ int hak_hwloc_synthetic(struct hak_draft *draft, const char *description)
 	return load(draft, description, NULL);
 }
 
+/* lstopo gives all but devices four sets, and hwloc (2.9) dies where one is missing. */
+static bool object_is_whole(const char *tag)
+{
+	static const char *const devices[] = { "\"PCIDev\"", "\"Bridge\"", "\"OSDev\"", "\"Misc\"" };
+	static const char *const sets[] = { " cpuset=\"", " complete_cpuset=\"", " nodeset=\"", " complete_nodeset=\"" };
+	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+		if (strstr(tag, devices[i]))
+			return true;
+	for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+		if (!strstr(tag, sets[i]))
+			return false;
+	return true;
+}
+
+/* Files of hwloc 1 have other sets. */
+static bool is_whole(const char *path)
+{
+	static const char version[] = "<topology version=\"";
+	char *tag = NULL;
+	size_t room = 0;
+	bool known = false, whole = true;
+	FILE *f = fopen(path, "re");
+	while (whole && f && getdelim(&tag, &room, '>', f) > 0) {
+		const char *object = strstr(tag, "<object"), *topology = strstr(tag, version);
+		known |= topology && topology[sizeof version - 1] >= '2';
+		whole = !object || object_is_whole(object);
+	}
+	free(tag);
+	if (f)
+		fclose(f);
+	return known && whole;
+}
+
 int hak_hwloc_xml(struct hak_draft *draft, const char *path)
 {
 	draft->source = HAK_TOPO_XML;
 	if (access(path, R_OK))
 		return -errno;
-	return load(draft, NULL, path);
+	return is_whole(path) ? load(draft, NULL, path) : -EINVAL;
 }
 
 #else /* built without hwloc */

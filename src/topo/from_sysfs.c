@@ -284,26 +284,32 @@ void hak_sysfs_allowed(struct hak_draft *draft, const char *root)
 		draft->node[i].node.allowed = true;
 }
 
+void hak_self_allowed(struct hak_draft *draft)
+{
+	/* Where a container's profile denies the call, its /proc still has the answer. libnuma would
+	 * complain of the denial on stderr. */
+	unsigned long mask[HAK_DRAFT_NODES_MAX / (8 * sizeof(unsigned long))] = { 0 };
+	const unsigned bits = 8 * sizeof(unsigned long);
+
+	if (syscall(SYS_get_mempolicy, NULL, mask, (unsigned long)HAK_DRAFT_NODES_MAX, NULL,
+		    (unsigned long)MPOL_F_MEMS_ALLOWED)) {
+		hak_sysfs_allowed(draft, "");
+		return;
+	}
+	for (uint32_t i = 0; i < draft->nodes; i++) {
+		unsigned os_index = draft->node[i].node.os_index;
+
+		draft->node[i].node.allowed = os_index < HAK_DRAFT_NODES_MAX &&
+					      (mask[os_index / bits] >> os_index % bits & 1);
+	}
+}
+
 #if HAVE_LIBNUMA
 
 /* libnuma prints a warning of its own where sysfs is not mounted: do not ask it there. */
 static bool libnuma_usable(void)
 {
 	return access(NODE_FOLDER "/online", R_OK) == 0 && numa_available() >= 0;
-}
-
-void hak_self_allowed(struct hak_draft *draft)
-{
-	struct bitmask *mask = libnuma_usable() ? numa_get_mems_allowed() : NULL;
-
-	if (!mask) {
-		hak_sysfs_allowed(draft, "");
-		return;
-	}
-	for (uint32_t i = 0; i < draft->nodes; i++)
-		draft->node[i].node.allowed =
-			numa_bitmask_isbitset(mask, draft->node[i].node.os_index);
-	numa_bitmask_free(mask);
 }
 
 void hak_self_distances(struct hak_draft *draft)
@@ -320,25 +326,6 @@ void hak_self_distances(struct hak_draft *draft)
 }
 
 #else /* built without libnuma */
-
-void hak_self_allowed(struct hak_draft *draft)
-{
-	/* Where a container's profile denies the call, its /proc still has the answer. */
-	unsigned long mask[HAK_DRAFT_NODES_MAX / (8 * sizeof(unsigned long))] = { 0 };
-	const unsigned bits = 8 * sizeof(unsigned long);
-
-	if (syscall(SYS_get_mempolicy, NULL, mask, (unsigned long)HAK_DRAFT_NODES_MAX, NULL,
-		    (unsigned long)MPOL_F_MEMS_ALLOWED)) {
-		hak_sysfs_allowed(draft, "");
-		return;
-	}
-	for (uint32_t i = 0; i < draft->nodes; i++) {
-		unsigned os_index = draft->node[i].node.os_index;
-
-		draft->node[i].node.allowed = os_index < HAK_DRAFT_NODES_MAX &&
-					      (mask[os_index / bits] >> os_index % bits & 1);
-	}
-}
 
 void hak_self_distances(struct hak_draft *draft)
 {

@@ -72,10 +72,10 @@ static const struct {
 
 static bool is_io_uring(int fd)
 {
-	char path[32], target[32];
+	char path[40], target[32];
 	ssize_t length;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fd);
 	length = readlink(path, target, sizeof(target) - 1);
 	if (length < 0)
 		return true; /* no /proc: fstat alone decides */

@@ -40,6 +40,7 @@ enum hak_topo_source {
 	HAK_TOPO_SYNTHETIC,
 	HAK_TOPO_XML,
 };
+#define HAK_TOPO_SOURCE_NAMES { "hwloc", "sysfs", "synthetic", "xml" }
 
 struct hak_page_type {
 	uint64_t bytes;

@@ -12,33 +12,24 @@
  * nodes that have CPUs, with 2 when it could not measure.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <linux/mempolicy.h>
 #include <pthread.h>
-#include <sched.h>
 #include <spawn.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#define MAX_NODES 64 /* nodes with CPUs that are used */
+#include "judge.h"
+
 #define MAX_BLOCKS 20000
 #define HUGE_PAGE (2ul << 20) /* only decides which pages a first touch can be judged by */
-#define BIG_MAX (256ul << 20)
+#define BIG_MAX (1024ul << 20)
+/* Blocks whose memory an allocator keeps for the next one: of a mapping that others share, of their own. */
+#define REUSED_SHARED (56ul << 20)
+#define REUSED_OWN (128ul << 20)
 #define ROUNDS 4
 #define COMERS 4 /* threads per node that come and go */
 #define KEPT(range) ((range)->blocks / 8) /* outlive the rest: no heap is ever wholly free */
-
-enum { EXIT_BELOW = 1, EXIT_BROKEN = 2, EXIT_SKIPPED = 77 };
 
 extern char **environ;
 
@@ -66,102 +57,34 @@ struct count {
 
 /* What one cell measured, per node by position; shared with the process that ran it. */
 struct cell {
-	struct count node[MAX_NODES];
+	struct count node[JUDGE_NODES];
 	uint32_t done;
 };
 
 static struct {
 	unsigned count;
-	unsigned id[MAX_NODES];
-	cpu_set_t cpus[MAX_NODES];
+	unsigned id[JUDGE_NODES];
+	cpu_set_t cpus[JUDGE_NODES];
 } machine;
 
 static unsigned option_ops = 500;
-static size_t page_bytes;
-
-__attribute__((noreturn, format(printf, 1, 2))) static void broken(const char *format, ...)
-{
-	va_list args;
-
-	fflush(stdout);
-	fputs("placement: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	exit(EXIT_BROKEN);
-}
-
-/* The program's own tables must not stand in the heap that is measured. */
-static void *own_memory(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (p == MAP_FAILED)
-		broken("mmap of %zu bytes: %s", bytes, strerror(errno));
-	return p;
-}
 
 /* ---- the machine ---- */
 
-/* Calls back for each number of a kernel list such as "0-2,7". */
-static void each_in_list(const char *list, void (*found)(unsigned, void *), void *arg)
+static void add_node(unsigned id, void *arg)
 {
-	while (*list >= '0' && *list <= '9') {
-		char *end;
-		unsigned long low = strtoul(list, &end, 10), high = low;
-
-		if (*end == '-')
-			high = strtoul(end + 1, &end, 10);
-		for (unsigned long i = low; i <= high; i++)
-			found((unsigned)i, arg);
-		list = *end == ',' ? end + 1 : end;
-	}
-}
-
-static bool read_line(const char *path, char *line, int bytes)
-{
-	FILE *file = fopen(path, "re");
-	bool ok = file && fgets(line, bytes, file);
-
-	if (file)
-		fclose(file);
-	return ok;
-}
-
-static void add_cpu(unsigned cpu, void *set)
-{
-	if (cpu < CPU_SETSIZE)
-		CPU_SET(cpu, (cpu_set_t *)set);
-}
-
-static void add_node(unsigned id, void *allowed)
-{
-	char path[64], line[4096];
-	cpu_set_t cpus;
-
-	snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", id);
-	if (machine.count == MAX_NODES || !read_line(path, line, sizeof(line)))
+	(void)arg;
+	if (machine.count == JUDGE_NODES || !judge_cpus(id, &machine.cpus[machine.count]))
 		return;
-	CPU_ZERO(&cpus);
-	each_in_list(line, add_cpu, &cpus);
-	CPU_AND(&cpus, &cpus, (cpu_set_t *)allowed);
-	if (CPU_COUNT(&cpus) == 0)
-		return;
-	machine.id[machine.count] = id;
-	machine.cpus[machine.count++] = cpus;
+	machine.id[machine.count++] = id;
 }
 
 static void find_machine(void)
 {
 	char line[4096];
-	cpu_set_t allowed;
 
-	page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		broken("sched_getaffinity: %s", strerror(errno));
-	if (read_line("/sys/devices/system/node/has_memory", line, sizeof(line)))
-		each_in_list(line, add_node, &allowed);
+	if (judge_line("/sys/devices/system/node/has_memory", line, sizeof(line)))
+		judge_list(line, add_node, NULL);
 }
 
 /* Bytes of all nodes' free memory, for choosing the size of the big block. */
@@ -181,12 +104,10 @@ static size_t free_bytes(void)
 
 static void move_to(unsigned node)
 {
-	unsigned cpu, now;
-
 	if (sched_setaffinity(0, sizeof(cpu_set_t), &machine.cpus[node]))
-		broken("sched_setaffinity: %s", strerror(errno));
-	if (syscall(SYS_getcpu, &cpu, &now, NULL) || now != machine.id[node])
-		broken("pinned to node %u, but runs on node %u", machine.id[node], now);
+		judge_broken("sched_setaffinity: %s", strerror(errno));
+	if (judge_here() != machine.id[node])
+		judge_broken("pinned to node %u, but runs on node %u", machine.id[node], judge_here());
 }
 
 /* The thread is born on its node: nothing of it runs elsewhere first. */
@@ -200,29 +121,16 @@ static pthread_t start_on(unsigned node, void *(*body)(void *), void *arg)
 	pthread_attr_setaffinity_np(&attr, sizeof(cpu_set_t), &machine.cpus[node]);
 	error = pthread_create(&thread, &attr, body, arg);
 	if (error)
-		broken("pthread_create: %s", strerror(error));
+		judge_broken("pthread_create: %s", strerror(error));
 	pthread_attr_destroy(&attr);
 	return thread;
 }
 
 /* ---- allocate, touch, ask, free ---- */
 
-static uint32_t random_next(uint64_t *state)
-{
-	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
-	return (uint32_t)(*state >> 33);
-}
-
 static size_t random_size(const struct range *range, uint64_t *state)
 {
-	return range->low + random_next(state) % (range->high - range->low + 1);
-}
-
-static void touch(unsigned char *block, size_t bytes)
-{
-	for (size_t at = 0; at < bytes; at += page_bytes)
-		*(volatile unsigned char *)(block + at) = 1;
-	*(volatile unsigned char *)(block + bytes - 1) = 1;
+	return range->low + judge_random(state) % (range->high - range->low + 1);
 }
 
 static void fill(struct batch *batch, const struct range *range, uint64_t *state)
@@ -232,8 +140,8 @@ static void fill(struct batch *batch, const struct range *range, uint64_t *state
 		unsigned char *block = malloc(bytes);
 
 		if (!block)
-			broken("malloc of %zu bytes failed", bytes);
-		touch(block, bytes);
+			judge_broken("malloc of %zu bytes failed", bytes);
+		judge_touch(block, bytes);
 		batch->block[batch->count] = block;
 		batch->bytes[batch->count] = bytes;
 	}
@@ -243,7 +151,7 @@ static void fill(struct batch *batch, const struct range *range, uint64_t *state
 static void drop(struct batch *batch, unsigned keep, uint64_t *state)
 {
 	while (batch->count > keep) {
-		unsigned pick = random_next(state) % batch->count, last = --batch->count;
+		unsigned pick = judge_random(state) % batch->count, last = --batch->count;
 
 		free(batch->block[pick]);
 		batch->block[pick] = batch->block[last];
@@ -251,49 +159,12 @@ static void drop(struct batch *batch, unsigned keep, uint64_t *state)
 	}
 }
 
-static void ask(void **pages, int *where, size_t count)
-{
-	if (syscall(SYS_move_pages, 0, count, pages, NULL, where, MPOL_MF_MOVE))
-		broken("move_pages: %s", strerror(errno));
-}
-
-/*
- * Automatic NUMA balancing takes a page's mapping away for a moment, to see who comes back: such
- * a page is reported as absent until it is touched. (It also moves pages: measure without it.)
- */
-static int ask_again(void *page)
-{
-	int where = -ENOENT;
-
-	for (int i = 0; i < 100 && where == -ENOENT; i++) {
-		(void)*(volatile unsigned char *)page;
-		ask(&page, &where, 1);
-	}
-	return where;
-}
-
 static bool block_is_on(const unsigned char *block, size_t bytes, unsigned node)
 {
-	uintptr_t page = (uintptr_t)block & -page_bytes, end = (uintptr_t)block + bytes;
-	void *pages[256];
-	int where[256];
+	uint64_t pages[JUDGE_NODES] = { 0 };
 
-	while (page < end) {
-		size_t n = 0;
-
-		for (; n < 256 && page < end; page += page_bytes)
-			pages[n++] = (void *)page;
-		ask(pages, where, n);
-		while (n--) {
-			if (where[n] == -ENOENT)
-				where[n] = ask_again(pages[n]);
-			if (where[n] < 0)
-				broken("a touched page is not there: %s", strerror(-where[n]));
-			if ((unsigned)where[n] != machine.id[node])
-				return false;
-		}
-	}
-	return true;
+	judge_count(block, bytes, pages);
+	return judge_share(machine.id[node], pages) == 100.0;
 }
 
 static void judge(const struct batch *batch, unsigned node, struct count *count)
@@ -322,7 +193,7 @@ static struct actor actor_on(unsigned node, const struct range *range, struct ce
 	return (struct actor){ .node = node,
 			       .range = range,
 			       .cell = cell,
-			       .batch = own_memory(2 * sizeof(struct batch)),
+			       .batch = judge_memory(2 * sizeof(struct batch)),
 			       .random = 0x9e3779b97f4a7c15ull * (node + 1) };
 }
 
@@ -346,8 +217,8 @@ static void *local_body(void *arg)
 /* All nodes at once: threads that allocate and free what is theirs. */
 static void run_local(const struct range *range, struct cell *cell)
 {
-	struct actor actor[MAX_NODES];
-	pthread_t thread[MAX_NODES];
+	struct actor actor[JUDGE_NODES];
+	pthread_t thread[JUDGE_NODES];
 
 	for (unsigned n = 0; n < machine.count; n++) {
 		actor[n] = actor_on(n, range, cell);
@@ -420,12 +291,12 @@ static void *mover_body(void *arg)
 	drop(a->batch, a->range->blocks / 4, &a->random);
 	move_to(a->other);
 	for (unsigned i = 0; i < option_ops; i++) {
-		unsigned slot = random_next(&a->random) % 32;
+		unsigned slot = judge_random(&a->random) % 32;
 
 		free(held[slot]);
 		held[slot] = malloc(random_size(a->range, &a->random));
 		if (!held[slot])
-			broken("malloc failed after the move");
+			judge_broken("malloc failed after the move");
 		*held[slot] = 1;
 	}
 	drop(a->batch, 0, &a->random);
@@ -528,8 +399,8 @@ static void *stream_body(void *arg)
 /* All nodes at once in a ring: each makes blocks, then frees most of its neighbour's. */
 static void run_stream(const struct range *range, struct cell *cell)
 {
-	struct actor actor[MAX_NODES];
-	pthread_t thread[MAX_NODES];
+	struct actor actor[JUDGE_NODES];
+	pthread_t thread[JUDGE_NODES];
 	pthread_barrier_t step;
 
 	pthread_barrier_init(&step, NULL, machine.count);
@@ -551,7 +422,7 @@ static void *toucher_body(void *arg)
 {
 	struct actor *a = arg;
 
-	touch(a->big, a->big_bytes);
+	judge_touch(a->big, a->big_bytes);
 	return NULL;
 }
 
@@ -561,37 +432,41 @@ static void *toucher_body(void *arg)
  */
 static void judge_slice(const struct actor *a)
 {
-	uintptr_t page = ((uintptr_t)a->big + HUGE_PAGE - 1) & -HUGE_PAGE;
-	uintptr_t end = ((uintptr_t)a->big + a->big_bytes) & -HUGE_PAGE;
+	uintptr_t low = ((uintptr_t)a->big + HUGE_PAGE - 1) & -HUGE_PAGE;
+	uintptr_t high = ((uintptr_t)a->big + a->big_bytes) & -HUGE_PAGE;
 	struct count *count = &a->cell->node[a->node];
+	uint64_t pages[JUDGE_NODES] = { 0 };
 
-	for (; page < end; page += page_bytes) {
-		count->own += block_is_on((unsigned char *)page, page_bytes, a->node);
-		count->all++;
-	}
+	judge_count((void *)low, high - low, pages);
+	count->own += pages[machine.id[a->node]];
+	count->all += (high - low) / JUDGE_PAGE;
 }
 
-/* A big block of the main thread's, touched by one thread per node; then the same again. */
-static void run_touch(const struct range *range, struct cell *cell)
+/*
+ * A big block of the main thread's, touched in slices by one thread per node; then the same again,
+ * each time the next node's thread for a slice: what is reused as it lay would lie wrong.
+ */
+static void touch_in_slices(size_t bytes, const struct range *range, struct cell *cell)
 {
-	size_t bytes = free_bytes() / 3 < BIG_MAX ? free_bytes() / 3 : BIG_MAX;
 	size_t slice = bytes / machine.count;
 
-	if (slice < 4 * HUGE_PAGE)
-		broken("not enough free memory for a big block");
+	if (slice < 3 * HUGE_PAGE)
+		judge_broken("not enough free memory for a big block");
 	move_to(0);
-	for (int round = 0; round < 2; round++) {
+	for (unsigned round = 0; round < 3; round++) {
 		unsigned char *big = malloc(bytes);
-		struct actor actor[MAX_NODES];
-		pthread_t thread[MAX_NODES];
+		struct actor actor[JUDGE_NODES];
+		pthread_t thread[JUDGE_NODES];
 
 		if (!big)
-			broken("malloc of %zu bytes failed", bytes);
+			judge_broken("malloc of %zu bytes failed", bytes);
 		for (unsigned n = 0; n < machine.count; n++) {
-			actor[n] = actor_on(n, range, cell);
+			unsigned node = (n + round) % machine.count;
+
+			actor[n] = actor_on(node, range, cell);
 			actor[n].big = big + n * slice;
 			actor[n].big_bytes = slice;
-			thread[n] = start_on(n, toucher_body, &actor[n]);
+			thread[n] = start_on(node, toucher_body, &actor[n]);
 		}
 		for (unsigned n = 0; n < machine.count; n++) {
 			pthread_join(thread[n], NULL);
@@ -600,6 +475,17 @@ static void run_touch(const struct range *range, struct cell *cell)
 		}
 		free(big);
 	}
+}
+
+static void run_touch(const struct range *range, struct cell *cell)
+{
+	touch_in_slices(free_bytes() / 2 < BIG_MAX ? free_bytes() / 2 : BIG_MAX, range, cell);
+}
+
+static void run_touch_reused(const struct range *range, struct cell *cell)
+{
+	touch_in_slices(REUSED_SHARED, range, cell);
+	touch_in_slices(REUSED_OWN, range, cell);
 }
 
 static const struct situation {
@@ -615,7 +501,8 @@ static const struct situation {
 	{ "sudden", run_sudden, true, "the same, with nothing freed since", 80.0 },
 	{ "turnover", run_turnover, true, "threads come and go on alternating nodes", 0 },
 	{ "stream", run_stream, true, "blocks handed from node to node", 0 },
-	{ "touch", run_touch, false, "parallel first touch of a big block, twice", 0 },
+	{ "touch", run_touch, false, "parallel first touch of up to 1 GiB, again and again", 0 },
+	{ "touch-reused", run_touch_reused, false, "the same of 56 and 128 MiB", 0 },
 };
 #define SITUATIONS (sizeof(situations) / sizeof(situations[0]))
 
@@ -642,12 +529,12 @@ static void spawn_cell(unsigned s, unsigned r, int fd, const struct cell *cell)
 	fflush(stdout);
 	error = posix_spawn(&child, "/proc/self/exe", NULL, NULL, argv, environ);
 	if (error)
-		broken("posix_spawn: %s", strerror(error));
+		judge_broken("posix_spawn: %s", strerror(error));
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
-			broken("waitpid: %s", strerror(errno));
+			judge_broken("waitpid: %s", strerror(errno));
 	if (!WIFEXITED(status) || WEXITSTATUS(status) || !cell->done)
-		broken("%s %s: ended with status %#x", situations[s].name, ranges[r].name, status);
+		judge_broken("%s %s: ended with status %#x", situations[s].name, ranges[r].name, status);
 }
 
 static struct cell *share_cells(int fd)
@@ -656,7 +543,7 @@ static struct cell *share_cells(int fd)
 				  PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (cells == MAP_FAILED)
-		broken("mmap of the results: %s", strerror(errno));
+		judge_broken("mmap of the results: %s", strerror(errno));
 	return cells;
 }
 
@@ -671,7 +558,7 @@ static double print_row(const char *name, const char *node, unsigned s,
 {
 	double least = 100.0;
 
-	printf("%-10s %5s", name, node);
+	printf("%-12s %5s", name, node);
 	for (unsigned r = 0; r < RANGES; r++) {
 		if (!situations[s].sized && r) {
 			printf(" %10s", "");
@@ -689,7 +576,7 @@ static unsigned print_table(const struct cell *cells, unsigned wanted, bool per_
 {
 	unsigned below = 0;
 
-	printf("%-10s %5s", "% on own", "node");
+	printf("%-12s %5s", "% on own", "node");
 	for (unsigned r = 0; r < RANGES; r++)
 		printf(" %10s", ranges[r].name);
 	putchar('\n');
@@ -708,7 +595,7 @@ static unsigned print_table(const struct cell *cells, unsigned wanted, bool per_
 				sum[r].own += count[r].own;
 				sum[r].all += count[r].all;
 				if (count[r].all == 0 && (situations[s].sized || r == 0))
-					broken("%s: node %u was not measured", situations[s].name,
+					judge_broken("%s: node %u was not measured", situations[s].name,
 					       machine.id[n]);
 			}
 			snprintf(node, sizeof(node), "%u", machine.id[n]);
@@ -742,7 +629,7 @@ static unsigned find_situation(const char *name)
 		if (strcmp(name, situations[s].name) == 0)
 			return s;
 	usage(stderr);
-	exit(EXIT_BROKEN);
+	exit(JUDGE_BROKEN);
 }
 
 static unsigned number(const char *text)
@@ -752,7 +639,7 @@ static unsigned number(const char *text)
 
 	if (end == text || *end || value > INT_MAX) {
 		usage(stderr);
-		exit(EXIT_BROKEN);
+		exit(JUDGE_BROKEN);
 	}
 	return (unsigned)value;
 }
@@ -762,7 +649,7 @@ static int child_main(char **argv)
 	unsigned s = number(argv[0]), r = number(argv[1]);
 
 	if (s >= SITUATIONS || r >= RANGES)
-		return EXIT_BROKEN;
+		return JUDGE_BROKEN;
 	option_ops = number(argv[3]);
 	run_cell(s, r, &share_cells((int)number(argv[2]))[s * RANGES + r]);
 	return 0;
@@ -793,7 +680,7 @@ int main(int argc, char **argv)
 			min = strtod(optarg, &end);
 			if (end == optarg || *end || !(min >= 0.0 && min <= 100.0)) {
 				usage(stderr);
-				return EXIT_BROKEN;
+				return JUDGE_BROKEN;
 			}
 			break;
 		case 'o':
@@ -810,22 +697,22 @@ int main(int argc, char **argv)
 			break;
 		default:
 			usage(option == 'h' ? stdout : stderr);
-			return option == 'h' ? 0 : EXIT_BROKEN;
+			return option == 'h' ? 0 : JUDGE_BROKEN;
 		}
 	}
 	if (optind != argc) {
 		usage(stderr);
-		return EXIT_BROKEN;
+		return JUDGE_BROKEN;
 	}
 	if (!wanted)
 		wanted = (1u << SITUATIONS) - 1;
 	if (machine.count < 2) {
 		printf("placement: %u node with CPUs and memory: nothing to tell\n", machine.count);
-		return EXIT_SKIPPED;
+		return JUDGE_SKIPPED;
 	}
 	fd = memfd_create("placement", 0);
 	if (fd < 0 || ftruncate(fd, (off_t)(sizeof(struct cell) * SITUATIONS * RANGES)))
-		broken("memory for the results: %s", strerror(errno));
+		judge_broken("memory for the results: %s", strerror(errno));
 	cells = share_cells(fd);
 	for (unsigned s = 0; s < SITUATIONS; s++) {
 		for (unsigned r = 0; r < (situations[s].sized ? RANGES : 1); r++) {
@@ -843,7 +730,7 @@ int main(int argc, char **argv)
 	if (below) {
 		printf("placement: %u %s below %.2f %%\n", below,
 		       per_node ? "rows are" : "shares are", min);
-		return EXIT_BELOW;
+		return JUDGE_WRONG;
 	}
 	return 0;
 }

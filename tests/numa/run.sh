@@ -3,7 +3,7 @@
 #
 # Does hakmem hold on machines with several NUMA nodes, under an older kernel and both THP modes?
 #
-# Boots emulated machines (qemu without hardware virtualisation, Debian's cloud kernel, an
+# Boots emulated machines (qemu without hardware virtualisation, Debian's cloud kernels, an
 # initramfs made here) and runs in each the unit tests, the placement test and a few programs
 # under LD_PRELOAD. Results come back over the serial console. A boot that panics or hangs is a
 # failure that shows the end of its console.
@@ -19,10 +19,12 @@ usage() {
 	  --min PERCENT    least share of blocks on their own node (default 99.5)
 	  --preload FILE   this library instead of BUILD_DIR's libhakmem.so; no unit tests then
 	  --preload none   the C library's malloc
-	  --peers          also print the placement of the other allocators installed here
+	  --peers          measure the other allocators installed here anew; without it the table has the
+	                   figures of peers.txt
+	  --parallel N     machines at a time (default 2; 1 on a host with one CPU)
 	  --only JOB       only jobs whose name matches this shell pattern (may be repeated)
 	  --skip JOB       not the jobs whose name matches (may be repeated)
-	  --kernel FILE    this kernel image instead of Debian's
+	  --kernel FILE    this kernel image instead of Debian's, for all machines
 	  --timeout S      for one boot (default 1800)
 	  --unit-timeout S for one unit test program (default 600)
 	  --keep           keep the work folder (the consoles) and name it
@@ -33,12 +35,13 @@ usage() {
 here=$(cd "$(dirname "$0")" && pwd)
 source_dir=$(cd "$here/../.." && pwd)
 build='' preload='' kernel='' min=99.5 boot_timeout=1800 unit_timeout=600
+parallel=$(($(nproc) > 1 ? 2 : 1))
 peers=false keep=false require=false
 machines=() only=() skip=()
 
 while (($#)); do
 	case $1 in
-	--machine | --min | --preload | --only | --skip | --kernel | --timeout | --unit-timeout)
+	--machine | --min | --preload | --only | --skip | --kernel | --timeout | --unit-timeout | --parallel)
 		(($# > 1)) || { usage >&2; exit 2; }
 		case $1 in
 		--machine) machines+=("$2") ;;
@@ -49,6 +52,7 @@ while (($#)); do
 		--kernel) kernel=$2 ;;
 		--timeout) boot_timeout=$2 ;;
 		--unit-timeout) unit_timeout=$2 ;;
+		--parallel) parallel=$2 ;;
 		esac
 		shift 2
 		;;
@@ -86,28 +90,56 @@ ldd "$(command -v busybox)" >/dev/null 2>&1 && cannot 'busybox is not static (pa
 
 # ---- the kernel ----
 
+# fetch_kernel FILE [SUITE]: Debian's, of the suite if one is named. False: $why says why not.
 fetch_kernel() {
-	local package folder
-	[[ -s $cache/vmlinuz ]] && return
+	local file=$1 suite=${2-} package folder apt=(-q -o APT::Sandbox::User=root)
+	[[ -s $file ]] && return
 	for tool in apt-get apt-cache dpkg-deb; do
-		command -v "$tool" >/dev/null || cannot "no $tool to fetch a kernel with; name one with --kernel"
+		command -v "$tool" >/dev/null || { why="no $tool to fetch a kernel with; name one with --kernel"; return 1; }
 	done
-	package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
-		sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)$/\1/p' | head -n 1)
-	[[ -n $package ]] || cannot 'apt does not know linux-image-cloud-amd64; run apt-get update'
 	folder=$(mktemp -d "$cache/fetch.XXXXXX")
-	if ! (cd "$folder" && timeout 300 apt-get -q -o APT::Sandbox::User=root download "$package" &&
-		dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz-*') >"$folder/log" 2>&1; then
-		tail -n 5 "$folder/log"
-		rm -rf "$folder"
-		cannot "$package could not be fetched"
+	if [[ -n $suite ]]; then
+		# apt's own lists and sources stay as they are
+		mkdir -p "$folder"/{lists,archives}/partial
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" \
+			>"$folder/sources.list"
+		apt+=(-o "Dir::Etc::sourcelist=$folder/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$folder/lists"
+			-o "Dir::Cache=$folder")
+		timeout 120 apt-get "${apt[@]}" update >"$folder/log" 2>&1 || true # the next line notices
 	fi
-	mv "$folder"/boot/vmlinuz-* "$cache/vmlinuz"
+	package=$(apt-cache "${apt[@]}" depends linux-image-cloud-amd64 2>/dev/null |
+		sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+	why=''
+	if [[ -z $package ]]; then
+		why="apt does not know linux-image-cloud-amd64 (${suite:-run apt-get update})"
+	elif ! (cd "$folder" && timeout 300 apt-get "${apt[@]}" download "$package" &&
+		dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz-*') >"$folder/log" 2>&1; then
+		why="$package could not be fetched: $(tail -n 1 "$folder/log")"
+	else
+		mv "$folder"/boot/vmlinuz-* "$file"
+	fi
 	rm -rf "$folder"
+	[[ -z $why ]]
 }
+# wanted MACHINE: by --machine
+wanted() {
+	local pattern
+	for pattern in "${machines[@]}"; do
+		# shellcheck disable=SC2053
+		[[ $1 != $pattern ]] || return 0
+	done
+	((${#machines[@]} == 0))
+}
+newer_kernel=$kernel
 if [[ -z $kernel ]]; then
-	fetch_kernel
-	kernel=$cache/vmlinuz
+	kernel=$cache/vmlinuz newer_kernel=$cache/vmlinuz-newer
+	fetch_kernel "$kernel" || cannot "$why"
+	# shellcheck disable=SC1091
+	suite=$(. /etc/os-release && echo "${VERSION_CODENAME-}-backports")
+	if wanted newer-always && ! fetch_kernel "$newer_kernel" "$suite"; then
+		echo "numa: newer-always: skipped: $why"
+		skipped=$((skipped + 1)) newer_kernel=''
+	fi
 fi
 [[ -r $kernel ]] || cannot "$kernel cannot be read"
 
@@ -116,10 +148,10 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-numa.XXXXXX")
 # shellcheck disable=SC2317 # called by the trap
 clean() {
-	[[ -z $emulator ]] || kill "$emulator" 2>/dev/null || true
+	((${#running[@]} == 0)) || kill "${!running[@]}" 2>/dev/null || true
 	if $keep; then echo "numa: kept $work"; else rm -rf "$work"; fi
 }
-emulator='' # the running qemu's guard
+declare -A running=() # names of machines and when they were started, by the process id of qemu's guard
 trap clean EXIT
 trap 'exit 130' INT TERM
 root=$work/root
@@ -194,7 +226,7 @@ cp "$(command -v busybox)" "$root/bin/busybox"
 for program in bash ls sort numactl; do
 	add "$(command -v "$program")" "/opt/bin/$program"
 done
-for program in placement policy spill places container; do
+for program in placement policy spill places hotplug container cgroup; do
 	${CC:-cc} -std=c11 -O2 -g -fno-builtin -Wall -Wextra -pthread -I"$source_dir/include" \
 		-o "$work/$program" "$here/$program.c"
 	add "$work/$program" "/opt/bin/$program"
@@ -227,13 +259,15 @@ if [[ -z $preload ]]; then
 	fi
 fi
 
-several='@([248]nodes*|uneven*)' # machines with several nodes that all have memory and CPUs
+several='[248]nodes*' # machines with several nodes that all have memory and CPUs
 job placement 400 show "$several" "$under placement --min $min"
-job placement-together 400 quiet '[24]nodes*' "$under placement --brief --together"
-job container-placement 400 show '4nodes*' "$under container placement --min 99"
+job placement-together 400 quiet '2nodes-*' "$under placement --brief --together"
+# In a container nothing is printed about what is denied there.
+job container-placement 400 show '4nodes*' "$under container placement --min 99 2>/tmp/said; status=\$?
+	cat /tmp/said; [ ! -s /tmp/said ] && exit \$status"
 
-# policy NAME MACHINES COMMAND...: one row of the table in doc/numa.md. A policy that is set later may
-# miss what the thread had cached: 1 MiB of 64.
+# policy NAME MACHINES COMMAND...: one row of the table in doc/numa.md, which has each of these names once
+# (tests/tools/documented.sh). A policy that is set later may miss what the thread had cached: 1 MiB of 64.
 policy() {
 	local name=$1 where=$2
 	shift 2
@@ -246,36 +280,61 @@ policy membind '[24]nodes*' "$under numactl --membind=1 policy --on 0 1=100"
 policy membind-two '4nodes*' "$under numactl --membind=0,1 policy --on 0 0=100 &&
 	$under numactl --membind=0,1 policy --on 1 1=100"
 policy preferred '[24]nodes*' "$under numactl --preferred=1 policy --on 0 1=100"
-policy interleave '[24]nodes*' "$under numactl --interleave=all policy --on 1 --within 2,12 \$all"
+# node 1 is nearer to node 2 than node 0 is
+policy preferred-many '4nodes*' "$under numactl --preferred-many=0,1 policy --on 0 0=100 &&
+	$under numactl --preferred-many=0,1 policy --on 2 1=100"
+policy interleave '[24]nodes*' "$under numactl --interleave=all policy --on 1 --within 2 \$all"
 policy localalloc '[24]nodes*' "$under numactl --localalloc policy --on 1 1=100"
-policy cpuset '[24]nodes*' "mount -t cgroup2 none /sys/fs/cgroup && echo +cpuset >/sys/fs/cgroup/cgroup.subtree_control &&
-	mkdir -p /sys/fs/cgroup/part && echo 1 >/sys/fs/cgroup/part/cpuset.mems &&
-	echo \$\$ >/sys/fs/cgroup/part/cgroup.procs && $under policy --on 0 1=100; status=\$?
-	echo \$\$ >/sys/fs/cgroup/cgroup.procs; umount /sys/fs/cgroup; exit \$status"
+cpuset="mount -t cgroup2 none /sys/fs/cgroup && echo +cpuset >/sys/fs/cgroup/cgroup.subtree_control &&
+	mkdir -p /sys/fs/cgroup/part && echo 1 >/sys/fs/cgroup/part/cpuset.mems"
+policy cpuset '[24]nodes*' "$cpuset && echo \$\$ >/sys/fs/cgroup/part/cgroup.procs && $under policy --on 0 1=100
+	status=\$?; echo \$\$ >/sys/fs/cgroup/cgroup.procs; umount /sys/fs/cgroup; exit \$status"
+policy set-cpuset '[24]nodes*' "$cpuset && $under policy --on 0 --cgroup /sys/fs/cgroup/part 1=100
+	status=\$?; umount /sys/fs/cgroup; exit \$status"
 policy set-bind '[24]nodes*' "$under policy --on 0 --set bind:1 --within 1.5,0.5 1=100"
 policy set-preferred '4nodes*' "$under policy --on 0 --set preferred:1 --within 1.5,0.5 1=100"
-policy set-interleave '4nodes*' "$under policy --on 0 --set interleave:0,1 --within 3,12 0=50 1=50"
+policy set-preferred-many '4nodes*' "$under policy --on 2 --set preferred-many:0,1 --within 1.5,0.5 1=100"
+policy set-interleave '4nodes*' "$under policy --on 0 --set interleave:0,1 --within 3,2 0=50 1=50"
 policy set-local '4nodes*' "$under numactl --membind=0 policy --on 1 --set local --within 1.5,0.5 1=100"
-policy weighted '4nodes*' "$under policy --on 0 --set weighted-interleave:0,1 --within 3,12 0=50 1=50"
+# Linux 6.9
+weights="w=/sys/kernel/mm/mempolicy/weighted_interleave; [ ! -e \$w ] || { echo 3 >\$w/node0; echo 1 >\$w/node1; }"
+policy weighted 'newer*' "$weights; $under policy --before weighted-interleave:0,1 --on 1 --within 2 0=75 1=25"
+policy set-weighted 'newer*' "$weights; $under policy --on 1 --set weighted-interleave:0,1 --within 3,2 0=75 1=25"
 policy thread '[24]nodes*' "$under policy --on 0 --thread --set bind:1 --within 1.5,0.5 1=100"
-policy thread-interleave '4nodes*' "$under policy --on 0 --thread --set interleave:0,1 --within 3,12 0=50 1=50"
+policy thread-interleave '4nodes*' "$under policy --on 0 --thread --set interleave:0,1 --within 3,2 0=50 1=50"
+# In a container, where hakmem may ask for nothing and bind nothing. Filters stay with what is executed.
+policy container-membind '4nodes*' "numactl --membind=1 env $under container policy --on 0 1=100"
+policy container-preferred '4nodes*' "numactl --preferred=1 env $under container policy --on 0 1=100"
 
 # Node 1 is nearer to the memory-only node 3 than to node 2: by distance alone 3 would come before 2.
 job spill 300 show 'small*' "$under spill --on 1 1,0,2,3"
+# Blocks over 1 MiB need Linux 6.10 for that; in a container nothing may have a policy.
+job spill-huge 300 show 'newer*' "$under spill --huge --on 1 1,0,2,3"
+job spill-huge-older 300 show 'small*' "$under spill --huge --on 1 1,0,3,2"
+job container-spill 300 show 'small*' "$under container spill --on 1 1,0,3,2"
 # hakmem.h's places. Under a policy of the user's as without.
 if [[ -n $library ]]; then
-	job places 200 quiet '@(2nodes-*|4nodes*)' "$under numactl --cpunodebind=0 places 0 &&
+	job places 400 quiet '@(2nodes-*|4nodes*)' "$under numactl --cpunodebind=0 places 0 &&
 		$under numactl --cpunodebind=0 --membind=0 places 0"
-	job places-capacity 200 quiet '*+memory*' "$under numactl --cpunodebind=0 places 2"
+	job container-places 200 quiet '2nodes-*' "numactl --cpunodebind=0 env $under container places denied"
+	job places-capacity 400 quiet '*+memory*' "$under numactl --cpunodebind=0 places 2"
+	# Kinds by what the kernel says of bandwidths: node 2 is slow, node 3 fast.
+	job places-kinds 400 quiet 'hbm*' "$under numactl --cpunodebind=0 places 2 3"
 fi
 # CPUs without memory: the pool of the nearest node that has some.
 job policy-without-memory 200 show 'cpus-only*' "$under policy --on 3 2=100"
+# Then that memory comes, goes and comes back, and a CPU too, under a running program.
+[[ -z $library ]] || job hotplug 300 show 'cpus-only*' "$under hotplug 3 2 1"
+
+# The limits of a cgroup.
+[[ -z $library ]] || job cgroup 300 show '1node-*' "mount -t cgroup2 none /sys/fs/cgroup && $under cgroup; status=\$?
+	umount /sys/fs/cgroup; exit \$status"
 
 # The suite's own look at placement, where `make bench` has built it.
 if [[ -n $library && -x $build/bench/micro/nodes ]]; then
 	add "$build/bench/micro/nodes" /opt/bench/nodes
 	cp "$source_dir/bench/numa" "$root/opt/bench/numa"
-	job bench-numa 900 show "bash /opt/bench/numa --quick --only '^nodes' --programs /opt/bench hakmem=$inside glibc="
+	job bench-numa 900 show '4nodes*' "bash /opt/bench/numa --quick --only '^nodes\$' --programs /opt/bench hakmem=$inside glibc="
 fi
 if [[ -n $library ]]; then
 	job smoke-preloaded 20 quiet '*' "$under bash -c 'while read -r line; do
@@ -335,8 +394,10 @@ count=0
 echo # the firmware left its last line open
 while read -r name seconds how where; do
 	bash -c 'shopt -s extglob; [[ $hak_machine == $1 ]]' - "$where" || continue
+	read -r begin _ </proc/uptime
 	timeout -s KILL "$seconds" bash "/jobs/$name" </dev/null >/tmp/job.log 2>&1
 	status=$?
+	read -r end _ </proc/uptime
 	case $status in
 	0) result=pass ;;
 	77) result=skip ;;
@@ -346,8 +407,8 @@ while read -r name seconds how where; do
 	if [ "$how" = show ] || [ $result = fail ]; then
 		tail -n 60 /tmp/job.log | sed "s/^/@| /"
 	fi
-	sed -n "s/^\([a-z]*\) *all /@= $name \1 /p" /tmp/job.log
-	echo "@@ $result $name"
+	sed -n "s/^\([a-z-]*\) *all /@= $name \1 /p" /tmp/job.log
+	echo "@@ $result $name $((${end%.*} - ${begin%.*}))"
 	count=$((count + 1))
 done </jobs.list
 echo "@@ done $count"
@@ -370,22 +431,36 @@ distance() {
 	fi
 }
 
-# boot NAME THP CPUS:MIB...: a machine with these nodes; those without CPUs come last. Every node
-# with CPUs has as many as the first.
+# boot NAME THP CPUS:MIB[+MIB][@GIB]...: starts a machine with these nodes; those without CPUs come last. Every
+# node with CPUs has as many as the first. What stands behind a plus is there and offline; behind an @ the
+# GiB a second that the firmware (HMAT) says it has from its own CPUs, or those of node 0.
 boot() {
 	local name=$1 thp=$2 console=$work/$1.console
 	shift 2
-	local count=$# with_cpus=0 per_node=${1%:*} all_mib=0 cpu=0 n=0 to row='' status=0 results=0 told='' line word job
-	local args=() node memory
+	local count=$# with_cpus=0 per_node=${1%:*} all_mib=0 cpu=0 n=0 to row='' image=$kernel
+	[[ $name != newer-* ]] || image=$newer_kernel
+	local args=() node memory plugged_mib=0 gib first attributes=()
 
 	for node; do
 		if ((${node%:*})); then with_cpus=$((with_cpus + 1)); fi
 	done
 	for node; do
 		memory=
+		if [[ $node == *@* ]]; then
+			gib=${node#*@} node=${node%@*}
+			first=$((${node%:*} ? n : 0))
+			memory=,initiator=$first
+			attributes+=(-numa "hmat-lb,initiator=$first,target=$n,hierarchy=memory,data-type=access-latency,latency=100"
+				-numa "hmat-lb,initiator=$first,target=$n,hierarchy=memory,data-type=access-bandwidth,bandwidth=${gib}G")
+		fi
+		if [[ $node == *+* ]]; then
+			args+=(-object "memory-backend-ram,id=d$n,size=${node#*+}M" -device "pc-dimm,id=dimm$n,memdev=d$n,node=$n")
+			plugged_mib=$((plugged_mib + ${node#*+}))
+			node=${node%+*}
+		fi
 		if ((${node#*:})); then
 			args+=(-object "memory-backend-ram,id=m$n,size=${node#*:}M")
-			memory=,memdev=m$n
+			memory+=,memdev=m$n
 			all_mib=$((all_mib + ${node#*:}))
 		fi
 		if ((${node%:*})); then
@@ -402,18 +477,28 @@ boot() {
 		done
 		row+=${row:+,}$(distance 0 "$n" "$with_cpus")
 	done
+	((${#attributes[@]} == 0)) || args+=(-machine hmat=on "${attributes[@]}")
 
-	timeout -k 5 "$boot_timeout" qemu-system-x86_64 -accel tcg,thread=multi -cpu max \
-		-smp "$cpu,sockets=$with_cpus,cores=$per_node,threads=1" -m "$all_mib" "${args[@]}" \
-		-kernel "$kernel" -initrd "$work/initramfs.gz" -nographic -no-reboot -nic none \
-		-append "console=ttyS0 quiet panic=-1 numa_balancing=disable transparent_hugepage=$thp \
+	# qemu 7.2's cmpxchg16b leaves wrong flags, and Linux 6.12 panics
+	timeout -k 5 "$boot_timeout" qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 \
+		-smp "$cpu,sockets=$with_cpus,cores=$per_node,threads=1" \
+		-m "$all_mib,slots=8,maxmem=$((all_mib + plugged_mib + 1024))M" "${args[@]}" \
+		-kernel "$image" -initrd "$work/initramfs.gz" -nographic -no-reboot -nic none \
+		-append "console=ttyS0 quiet panic=-1 no_timer_check memhp_default_state=offline numa_balancing=disable transparent_hugepage=$thp \
 hak_machine=$name hak_nodes=$count hak_cpu_nodes=$with_cpus hak_distance=$row hak_thp=$thp" \
 		</dev/null >"$console" 2>&1 &
 	# Waited for, not called: a signal to this script must not be held up by a running machine.
-	emulator=$!
-	wait "$emulator" || status=$?
-	emulator=''
+	running[$!]="$name $SECONDS"
+}
 
+# Waits for one of the running machines, and counts and prints its results.
+await() {
+	local pid name begin console status=0 results=0 told='' line word job seconds
+
+	wait -n -p pid "${!running[@]}" || status=$?
+	read -r name begin <<<"${running[$pid]}"
+	unset "running[$pid]"
+	console=$work/$name.console
 	while IFS= read -r line; do
 		line=${line%$'\r'}
 		case $line in
@@ -421,17 +506,18 @@ hak_machine=$name hak_nodes=$count hak_cpu_nodes=$with_cpus hak_distance=$row ha
 		'@= '*) echo "$name ${line#@= }" >>"$work/shares" ;;
 		'@@ done '*) told=${line#@@ done } ;;
 		'@@ '*)
-			read -r _ word job <<<"$line"
+			read -r _ word job seconds <<<"$line"
 			results=$((results + 1))
 			case $word in
 			pass) passed=$((passed + 1)) ;;
 			skip) skipped=$((skipped + 1)) ;;
 			*) failed=$((failed + 1)) ;;
 			esac
-			echo "$name: $word $job"
+			echo "$name: $word $job ($seconds s)"
 			;;
 		esac
 	done < <(tr -d '\0' <"$console")
+	echo "$name: $results results in $((SECONDS - begin)) s"
 	if [[ $told != "$results" ]]; then
 		failed=$((failed + 1))
 		if ((status == 124 || status == 137)); then
@@ -445,32 +531,42 @@ hak_machine=$name hak_nodes=$count hak_cpu_nodes=$with_cpus hak_distance=$row ha
 
 # machine NAME THP CPUS:MIB...: boots it if it is wanted.
 machine() {
-	local pattern
-	for pattern in "${machines[@]}"; do
-		# shellcheck disable=SC2053
-		[[ $1 == $pattern ]] && pattern= && break
-	done
-	if ((${#machines[@]} == 0)) || [[ -z $pattern ]]; then boot "$@"; fi
+	wanted "$1" || return 0
+	((${#running[@]} < parallel)) || await
+	boot "$@"
 }
-machine 1node-always always 4:2048
-machine 1node-madvise madvise 4:2048
-machine 2nodes-madvise madvise 2:768 2:768
-machine 2nodes+memory-always always 2:768 2:768 0:768
+# Those that take longest come first.
 machine 4nodes-always always 1:768 1:768 1:768 1:768
+machine 2nodes-madvise madvise 2:768 2:768
 machine 8nodes-always always 1:448 1:448 1:448 1:448 1:448 1:448 1:448 1:448
+machine 1node-always always 4:2048
+machine 2nodes+memory-always always 2:768 2:768 0:768
 machine small-always always 1:768 1:192 1:256 0:512
-machine cpus-only-always always 1:768 1:768 1:768 1:0
+machine cpus-only-always always 1:768 1:768 1:768 1:0+256
+machine hbm-always always 1:768@100 1:768@100 0:512@30 0:512@400
+machine 1node-madvise madvise 4:2048
+# What Debian's stable kernel does not know: weighted interleaving; policies that NUMA balancing respects.
+[[ -z $newer_kernel ]] || machine newer-always always 1:448 1:320 1:256 0:256
+while ((${#running[@]})); do await; done
 
-# share JOB SITUATION: the three figures, or nothing if it was not measured.
-share() { sed -n "s/^4nodes-always $1 $2 *//p" "$work/shares"; }
+# share JOB SITUATION: the three figures; what was not measured now is peers.txt's.
+share() { cat "$work/shares" "$here/peers.txt" | sed -n "s/^4nodes-always $1 $2  *//p" | head -n 1; }
 if [[ -e $work/shares ]] && grep -q '^4nodes-always ' "$work/shares"; then
 	echo 'blocks on their own node, 4 nodes, THP always, %: of 16 to 1,024 bytes, 2 to 50 KiB, 53 to 512 KiB'
+	jobs=()
 	for job in placement container-placement peer-{glibc,mimalloc,jemalloc,tcmalloc_minimal}; do
-		[[ -n $(share "$job" local) ]] || continue
-		echo "  ${job#peer-}"
-		for situation in local consumer moved sudden turnover stream touch; do
-			printf '    %-10s %s\n' "$situation" "$(share "$job" "$situation")"
+		[[ -z $(share "$job" local) ]] || jobs+=("$job")
+	done
+	printf '  %-12s' ''
+	printf ' %21s' "${jobs[@]#peer-}"
+	printf '\n'
+	for situation in local consumer moved sudden turnover stream touch touch-reused; do
+		printf '  %-12s' "$situation"
+		for job in "${jobs[@]}"; do
+			# shellcheck disable=SC2046
+			printf ' %21s' "$(printf '%7s' $(share "$job" "$situation"))"
 		done
+		printf '\n'
 	done
 fi
 finish

@@ -40,6 +40,19 @@ a_program_builds_with_pkg_config() {
 		"$work/static" >/dev/null && ! ldd "$work/static" | grep libhakmem
 }
 
+# The lines of README.md that compile program.c, for a library that is installed elsewhere.
+programs_build_as_the_readme_says() {
+	local line n=0
+	while read -r line; do
+		[[ $line != */libhakmem.a* || -e $libdir/libhakmem.a ]] || continue
+		line=${line//\/usr\/local\/lib/"$libdir"}
+		(cd "$work" && C_INCLUDE_PATH=$libdir/../include PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=$libdir/pkgconfig bash -c "$line" &&
+			LD_LIBRARY_PATH=$libdir ./a.out >/dev/null) || say "$line" || return 1
+		n=$((n + 1))
+	done < <(grep -oE '^    cc .*' "$here/../../README.md")
+	[ $n -ge 1 ] || say "it says nothing of it"
+}
+
 a_program_builds_with_cmake() {
 	command -v cmake >/dev/null || skip "no cmake"
 	mkdir "$work/cmake"
@@ -75,6 +88,7 @@ everything_is_uninstalled() {
 }
 
 check a_program_builds_with_pkg_config
+check programs_build_as_the_readme_says
 check a_program_builds_with_cmake
 check the_command_finds_its_library
 check everything_is_uninstalled

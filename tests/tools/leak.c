@@ -2,8 +2,10 @@
 /*
  * A program whose heap profile is known. `held` asks for 60 MB that are never freed, `churned`
  * for 200 MB that are freed at once; `left` is what survives of a million operations in
- * threads that free each other's blocks: prints how many blocks that is.
+ * threads that free each other's blocks: prints how many blocks that is. `profile` prints the profile so
+ * far, by hakmem(3), and ends with what it returned.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -11,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "hakmem/hakmem.h"
 
 #define HELD 3000
 #define CHURNED 2000000
@@ -65,6 +69,18 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static void print(void *arg, const char *text, size_t bytes)
+{
+	fwrite(text, 1, bytes, arg);
+}
+
+static int print_profile(void)
+{
+	int (*write_profile)(hakmem_write_fn *, void *);
+	*(void **)&write_profile = dlsym(RTLD_DEFAULT, "hakmem_profile_write");
+	return write_profile ? write_profile(print, stdout) : -1;
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t t[THREADS];
@@ -82,6 +98,8 @@ int main(int argc, char **argv)
 	}
 	held();
 	churned();
+	if (argc > 1 && !strcmp(argv[1], "profile"))
+		return print_profile() ? 1 : 0;
 	if (argc > 1) { /* says that it is ready, and waits to be killed */
 		puts("ready");
 		fflush(stdout);

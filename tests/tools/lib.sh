@@ -2,7 +2,7 @@
 # What the tests of the command share: `lib` is the library, `hakmem` the command, `work` a
 # folder of their own. A test is a function; `check NAME` runs it in a subshell.
 # shellcheck shell=bash disable=SC2034
-set -uo pipefail
+set -uo pipefail # so what writes much goes to grep, not to grep -q, which ends it by SIGPIPE
 # a test that hangs fails
 [ -n "${HAK_TIMED-}" ] || HAK_TIMED=1 exec timeout 120 bash "$0" "$@"
 lib=$(readlink -f "$1")
@@ -72,6 +72,23 @@ start() {
 stop() {
 	exec 8>&-
 	wait "$pid"
+}
+
+# count LIBRARY COMMAND ...: instructions, by callgrind, of the command under the library; in $counted.
+# The library is stripped for it: valgrind 3.19 gives up on what clang 14 says to debuggers.
+count() {
+	local library=$1 program loader
+	shift
+	program=$(command -v "$1")
+	shift
+	if ! command -v valgrind || ! command -v strip; then skip "no valgrind, or no strip"; fi >/dev/null
+	strip -g -o "$work/stripped.so" "$library" || return 1
+	# the dynamic linker's --preload reaches the program alone, not valgrind's own start
+	loader=$(readelf -lW "$(readlink -f "$program")" | sed -n 's/.*interpreter: \(.*\)\]/\1/p')
+	valgrind --tool=callgrind --callgrind-out-file=/dev/null "$loader" --preload "$work/stripped.so" "$program" "$@" \
+		>"$work/callgrind" 2>&1 </dev/null
+	counted=$(awk '/Collected/ { print $NF }' "$work/callgrind")
+	[ -n "$counted" ] || say "valgrind counts nothing: $(tail -n 5 "$work/callgrind")"
 }
 
 # "key":number of an object on stdin, one a line, whatever holds it
