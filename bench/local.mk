@@ -11,9 +11,11 @@ bench_programs = \
 	%D%/micro/false_sharing \
 	%D%/micro/first_touch \
 	%D%/micro/free_only \
+	%D%/micro/giveback \
 	%D%/micro/growth \
 	%D%/micro/hashmap \
 	%D%/micro/idle \
+	%D%/micro/illfit \
 	%D%/micro/larson \
 	%D%/micro/latency \
 	%D%/micro/measure \
@@ -68,6 +70,10 @@ bench_cflags = -std=gnu11 -O2 -g -fno-builtin -pthread
 %C%_micro_free_only_CFLAGS = $(bench_cflags)
 %C%_micro_free_only_LDADD =
 
+%C%_micro_giveback_SOURCES = %D%/micro/giveback.c %D%/micro/charge.h %D%/micro/bench.h
+%C%_micro_giveback_CFLAGS = $(bench_cflags)
+%C%_micro_giveback_LDADD =
+
 %C%_micro_growth_SOURCES = %D%/micro/growth.c %D%/micro/bench.h
 %C%_micro_growth_CFLAGS = $(bench_cflags)
 %C%_micro_growth_LDADD =
@@ -79,6 +85,10 @@ bench_cflags = -std=gnu11 -O2 -g -fno-builtin -pthread
 %C%_micro_idle_SOURCES = %D%/micro/idle.c %D%/micro/bench.h
 %C%_micro_idle_CFLAGS = $(bench_cflags)
 %C%_micro_idle_LDADD =
+
+%C%_micro_illfit_SOURCES = %D%/micro/illfit.c %D%/micro/bench.h
+%C%_micro_illfit_CFLAGS = $(bench_cflags)
+%C%_micro_illfit_LDADD =
 
 %C%_micro_larson_SOURCES = %D%/micro/larson.c %D%/micro/bench.h
 %C%_micro_larson_CFLAGS = $(bench_cflags)
@@ -92,7 +102,7 @@ bench_cflags = -std=gnu11 -O2 -g -fno-builtin -pthread
 %C%_micro_measure_CFLAGS = $(bench_cflags)
 %C%_micro_measure_LDADD =
 
-%C%_micro_memory_SOURCES = %D%/micro/memory.c %D%/micro/bench.h
+%C%_micro_memory_SOURCES = %D%/micro/memory.c %D%/micro/charge.h %D%/micro/bench.h
 %C%_micro_memory_CFLAGS = $(bench_cflags)
 %C%_micro_memory_LDADD =
 

@@ -9,15 +9,19 @@
  * operations go on for `hold` milliseconds at least, so that the allocator gives the memory back
  * while they run.
  *
+ * --grow: instead of all that each thread allocates so many bytes and keeps them, each call timed together with
+ * the first touch of its block's pages, and does nothing else.
+ *
  * The timer's own time is in every figure (timer_ns is its median; it is the same under every
- * allocator). Times fall into classes of 1/32 of their size. The first touch of a block is the
- * program's, not the call's, and is not timed.
+ * allocator). Times fall into classes of 1/32 of their size. Elsewhere the first
+ * touch of a block is the program's, not the call's, and is not timed.
  */
 #include "bench.h" /* first: it asks libc for everything */
 
 #include <stdatomic.h>
 
 static uint64_t threads = 1, slots = 8192, min = 16, max = 1040, remote, waves, ops = 4000000;
+static uint64_t grow, pause_ns;
 static uint64_t wave = 256u << 20, wave_max = 65536, hold_ms = 1500;
 
 static const struct bench_arg args[] = {
@@ -29,6 +33,8 @@ static const struct bench_arg args[] = {
 	{ "waves", &waves, 0, 1000, "waves of memory that is allocated and freed" },
 	{ "wave", &wave, 1u << 20, 1ull << 40, "bytes of a wave" },
 	{ "wave-max", &wave_max, 1024, 1u << 30, "largest block of a wave; the smallest is 1,024" },
+	{ "grow", &grow, 0, 1ull << 40, "bytes that are only allocated, instead of the operations" },
+	{ "pause", &pause_ns, 0, 1000000000, "nanoseconds of work between two of these" },
 	{ "hold", &hold_ms, 0, 600000, "milliseconds of operations after a wave, at least" },
 	{ "ops", &ops, 1, UINT64_MAX, "operations in all; after each wave as many again" },
 };
@@ -182,12 +188,34 @@ static void rise_and_fall(struct worker *w, struct bench_rng *rng)
 		timed_free(w, mine[i], i);
 }
 
+static void only_grow(struct worker *w, struct bench_rng *rng)
+{
+	for (uint64_t bytes = 0; bytes < grow / threads;) {
+		uint32_t size = bench_size(rng, min, max);
+		uint64_t from = ticks();
+		unsigned char *block = bench_hide(malloc(size));
+
+		if (!block)
+			bench_die("malloc(%u): %s", size, strerror(errno));
+		for (uint32_t at = 0; at < size; at += BENCH_PAGE)
+			*(volatile unsigned char *)(block + at) = 1;
+		put(w->mallocs, ticks() - from);
+		bytes += size;
+		for (uint64_t end = bench_clock_ns() + pause_ns; bench_clock_ns() < end;)
+			bench_pause();
+	}
+}
+
 static void *run(void *arg)
 {
 	struct worker *w = arg;
 	struct bench_rng rng = bench_seed(bench_seed_arg, w->number);
 
 	pthread_barrier_wait(&ready);
+	if (grow) {
+		only_grow(w, &rng);
+		return NULL;
+	}
 	operate(w, &rng, ops / threads);
 	for (uint64_t n = 0; n < waves; n++) {
 		uint64_t end;

@@ -14,7 +14,9 @@
  * of its own it is the machine's MemFree that is compared, and `group` in the report says so. The
  * cgroup's figure holds whatever else runs in it: run it alone.
  */
-#include "bench.h"
+#include "bench.h" /* first: it asks libc for everything */
+
+#include "charge.h"
 
 static uint64_t threads = 2, live = 128u << 20, replaced = 1, wait_s = 10;
 
@@ -42,72 +44,6 @@ struct worker {
 static struct worker *workers;
 static enum step step; /* written by the main thread between `done` and `begin` */
 static pthread_barrier_t begin, done;
-
-/* ---- memory from outside the process ---------------------------------------------------------- */
-
-static char group_path[512]; /* the cgroup's figure in bytes; empty: MemFree */
-
-static bool read_text(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t used = 0;
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	while (used < size - 1 && (n = read(fd, text + used, size - 1 - used)) > 0)
-		used += (size_t)n;
-	close(fd);
-	text[used] = 0;
-	return used > 0;
-}
-
-/* One form of /proc/self/cgroup's lines and of the file behind it: version 2, then version 1. */
-static bool try_group(const char *cgroups, const char *key, const char *folder, const char *file)
-{
-	const char *at = strstr(cgroups, key);
-	char text[64];
-	int length;
-
-	if (!at)
-		return false;
-	at += strlen(key);
-	length = (int)strcspn(at, "\n");
-	if (length <= 1) /* the root: its figure is the machine's */
-		return false;
-	if (snprintf(group_path, sizeof(group_path), "%s%.*s/%s", folder, length, at, file) >=
-	    (int)sizeof(group_path))
-		return false;
-	return read_text(group_path, text, sizeof(text));
-}
-
-static void find_group(void)
-{
-	static char cgroups[4096];
-
-	if (!read_text("/proc/self/cgroup", cgroups, sizeof(cgroups)))
-		cgroups[0] = 0;
-	if (!try_group(cgroups, "0::", "/sys/fs/cgroup", "memory.current") &&
-	    !try_group(cgroups, ":memory:", "/sys/fs/cgroup/memory", "memory.usage_in_bytes"))
-		group_path[0] = 0;
-}
-
-/* KiB in use, of the cgroup or of the machine; only differences mean anything. */
-static int64_t group_kib(void)
-{
-	static char text[8192];
-	const char *at;
-
-	if (group_path[0]) {
-		if (!read_text(group_path, text, sizeof(text)))
-			bench_die("%s: %s", group_path, strerror(errno));
-		return (int64_t)(strtoull(text, NULL, 10) / 1024);
-	}
-	if (!read_text("/proc/meminfo", text, sizeof(text)))
-		bench_die("/proc/meminfo: %s", strerror(errno));
-	at = strstr(text, "MemFree:");
-	return at ? -(int64_t)strtoull(at + strlen("MemFree:"), NULL, 10) : 0;
-}
 
 /* ---- the threads' steps ----------------------------------------------------------------------- */
 

@@ -104,13 +104,17 @@ def find_hakmem(given, here):
 def choose_allocators(options, here):
     """(those to run, hakmem first), (names and libraries of those that are missing)"""
     wanted = {a.name: a for a in ALLOCATORS}
+    tested = find_hakmem(options.hakmem, here) if options.hakmem != "none" else ""
     for text in options.against:
-        name, equals, lib = text.partition("=")
-        if not equals or not lib or not re.fullmatch(r"[\w.+-]+", name) or name == HAKMEM:
-            fatal(f"--against {text}: NAME=LIB is wanted, and NAME is not {HAKMEM}")
+        parts = re.fullmatch(r"([\w.+-]+)=((?:\w+=[^@]*@)*)(.+)", text)
+        if not parts or parts[1] == HAKMEM:
+            fatal(f"--against {text}: NAME=[VARIABLE=VALUE@...]LIB is wanted, and NAME is not {HAKMEM}")
+        name, settings, lib = parts.groups()
+        if lib == HAKMEM:
+            lib = tested
         if not find_library(lib):
             fatal(f"--against {text}: no such library")
-        wanted[name] = Allocator(name, lib)
+        wanted[name] = Allocator(name, lib, tuple(tuple(s.split("=", 1)) for s in settings.split("@")[:-1]))
     if options.peers is not None:
         known = set(wanted)
         chosen = [name for name in options.peers.split(",") if name]
@@ -119,9 +123,8 @@ def choose_allocators(options, here):
                   + ", ".join(sorted(known)))
         wanted = {name: wanted[name] for name in wanted if name in chosen}
     found, missing = [], []
-    if options.hakmem != "none":
-        path = find_hakmem(options.hakmem, here)
-        found.append(Allocator(HAKMEM, path, path=path))
+    if tested:
+        found.append(Allocator(HAKMEM, tested, path=tested))
     for allocator in wanted.values():
         path = find_library(allocator.lib) if allocator.lib else ""
         if allocator.lib and not path:

@@ -54,6 +54,7 @@ table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabu
 th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
 th { color: var(--soft); font-weight: 500; }
+@media (max-width: 30rem) { th, td { padding: .22rem .3rem; } }
 td.better { color: #15803d; } td.worse { color: #b91c1c; }
 @media (prefers-color-scheme: dark) { td.better { color: #4ade80; } td.worse { color: #f87171; } }
 .bad { color: #b91c1c; font-weight: 600; }
@@ -288,8 +289,8 @@ def over_time(report, palette, results):
 
 
 def ratio_table(report):
-    head = "".join(f"<th>{esc(h)}</th>" for h in ("row", "best other", "its figure", "hakmem", "ratio",
-                                                   "bounds", "ratio, peak RSS"))
+    head = "".join(f"<th>{esc(h)}</th>" for h in ("row", "ratio", "bounds", "best other", "its figure",
+                                                   "hakmem", "ratio, peak RSS"))  # the first fit a narrow screen
     body = []
     for result in report.results.values():
         for figure in result.figures:
@@ -301,11 +302,11 @@ def ratio_table(report):
             # bounds that enclose 1 show no difference
             kind = "better" if ratio.high < 1 else "worse" if ratio.low > 1 else ""
             mine, theirs = result.of(HAKMEM, figure["key"]), result.of(best, figure["key"])
-            body.append(f'<tr><td>{esc(title(result, figure))}</td><td>{esc(best)}</td>'
+            body.append(f'<tr><td>{esc(title(result, figure))}</td>'
+                        f'<td class="{kind}">{two(ratio.median)}</td>'
+                        f'<td>{two(ratio.low)} to {two(ratio.high)}</td><td>{esc(best)}</td>'
                         f'<td>{number(theirs.median * figure["scale"])}</td>'
                         f'<td>{number(mine.median * figure["scale"])}</td>'
-                        f'<td class="{kind}">{two(ratio.median)}</td>'
-                        f'<td>{two(ratio.low)} to {two(ratio.high)}</td>'
                         f'<td>{two(rss.median) if rss else "-"}</td></tr>')
     return (f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}'
             '</tbody></table></div>')

@@ -61,6 +61,8 @@ LATENCY = tuple(
     Figure(f"{call}_{key}_ns", "ns", label=f"{call} {label}", ranked=label == "p99.9")
     for call in ("malloc", "free") for key, label in QUANTILES)
 
+LATENCY_MALLOC = tuple(f for f in LATENCY if f.key.startswith("malloc"))
+
 OVER_LIVE = Figure("rss_over_live", "x live", label="at the height")
 
 
@@ -70,6 +72,14 @@ def after(seconds):
 
 
 TENTH = Figure("rss_kib_tenth_left", "MiB", 1 / 1024, label="a tenth left")
+
+HELD = (Figure("rss_over_live", "x live", label="RSS"), Figure("charged_over_live", "x live", label="charged"))
+HELD_KIB = (Figure("rss_kib", "MiB", 1 / 1024, label="RSS"),
+            Figure("charged_kib", "MiB", 1 / 1024, label="charged"))
+
+USED = (Figure("used_over_asked", "x asked", label="used"),
+        Figure("maxrss_kib", "MiB", 1 / 1024, label="peak RSS"),
+        Figure("ns_per_op", "ns/op", rate=True, label="time", ranked=False))
 
 K = 1000
 M = 1000 * 1000
@@ -155,6 +165,7 @@ SMALL = (
     Row("tables", "tables --ops {n}", 1200, US_PER_OP, huge=True),
     Row("large", "random_mixed --slots 20 --min 5M --max 25M --touch pages --ops {n}", 600, US_PER_OP,
         huge=True),
+    Row("rebuild", "giveback --bytes 256Mi --wait 0 --rounds {n}", 20, SECONDS, huge=True),
     Row("first_touch", "first_touch --ops 1 --bytes {n}", G, SECONDS, huge=True),
     Row("cfrac", "cfrac --ops {n}", 600 * K, PER_OP),
     Row("barnes", "barnes --ops {n}", 80, MS_PER_OP),
@@ -180,6 +191,10 @@ LATENCIES = (
     Row("latency/2t-remote", "latency --threads 2 --remote 20 --ops {n}", 4 * M, LATENCY),
     # after each wave the operations go on for 1.5 s: long enough for hakmem's decay of 1 s
     Row("latency/giving-back", "latency --waves {n} --ops 500k", 3, LATENCY, quick=1, once=True),
+    Row("latency/large-kept", "latency --min 70Mi --max 70Mi --slots 4 --ops {n}", 40 * K, LATENCY),
+    Row("latency/large-back", "latency --min 4Mi --max 32Mi --slots 16 --ops 20k --wave 1Gi --wave-max 32Mi "
+        "--waves {n}", 3, LATENCY, quick=1, once=True),
+    Row("latency/growing", "latency --min 1Ki --max 52Ki --pause 2000 --grow {n}", G, LATENCY_MALLOC),
 )
 
 MEMORY = (
@@ -193,10 +208,21 @@ MEMORY = (
         (OVER_LIVE, TENTH, after("0.1"), after("1.5")), once=True, modes=("quick",)),
     Row("memory/120s", "memory --replaced 4 --wait {n}", 120, (after("120"),), once=True, together=True,
         modes=("full",)),
+    *(Row(f"giveback/{name}", f"giveback --bytes {{n}} {how}", 3 * G // 2, figures, once=True)
+      for name, how, figures in (("first-10", "--keep 10", HELD), ("first-90", "--keep 90", HELD),
+                                 ("random-10", "--keep 10 --random 1", HELD), ("nothing", "", HELD_KIB))),
     Row("idle/1", "idle --blocks 1 --threads {n}", 1000, PER_THREAD, quick=1000),
     Row("idle/3", "idle --blocks 3 --threads {n}", 1000, PER_THREAD, quick=1000),
     Row("empty/rss", "empty --report", 1, RSS),
 )
+
+# long enough for the learner, which looks twice a second at most
+ILLFIT = tuple(
+    Row(f"illfit/{name}", f"illfit {sizes} --turns {{n}}", turns, USED)
+    for name, sizes, turns in (("33296", "--first 33296", 200), ("2100", "--first 2100", 40),
+                               ("9k+17k", "--first 9216 --second 17408", 100),
+                               ("70k+130k", "--first 71680 --second 133120", 400),
+                               ("drift", "--first 33296 --drift 190", 200)))
 
 GROUPS = (
     Group("own", "HAKMEM's own", "time", OWN),
@@ -207,6 +233,7 @@ GROUPS = (
     Group("start", "Start of a program", "time", START),
     Group("latency", "Latency", "latency", LATENCIES),
     Group("memory", "Memory", "memory", MEMORY),
+    Group("illfit", "Sizes that fit badly", "memory", ILLFIT),
 )
 
 ROUNDS = {"quick": 3, "default": 5, "full": 7}
