@@ -32,6 +32,7 @@ static struct {
 static _Atomic uint32_t fresh_all, look_all; /* the same of all */
 static _Atomic bool blind; /* nothing can be seen */
 static _Atomic uint32_t asked; /* a node and 1 on which to look; the last that asked */
+static _Atomic bool looking; /* set before asked is cleared */
 
 enum verdict { UNKNOWN, IN_PART, WHOLLY };
 
@@ -157,12 +158,17 @@ void hak_touched_ask(unsigned node, unsigned class, uint32_t granules)
 
 bool hak_touched_asked(void)
 {
-	return atomic_load_explicit(&asked, memory_order_relaxed) != 0;
+	/* acquire TOUCHED: who sees it cleared by a look sees that look */
+	return atomic_load_explicit(&asked, memory_order_acquire) || atomic_load_explicit(&looking, memory_order_acquire);
 }
 
 void hak_touched_look(void)
 {
-	uint32_t node = atomic_exchange_explicit(&asked, 0, memory_order_relaxed);
-	if (node)
-		look(node - 1);
+	if (!atomic_load_explicit(&asked, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&looking, true, memory_order_relaxed);
+	/* release TOUCHED: looking before it, the verdicts after it */
+	uint32_t node = atomic_exchange_explicit(&asked, 0, memory_order_acq_rel);
+	look(node - 1);
+	atomic_store_explicit(&looking, false, memory_order_release);
 }

@@ -24,7 +24,7 @@ bool hak_touched(unsigned class);
  */
 void hak_touched_ask(unsigned node, unsigned class, uint32_t granules);
 
-/* A look was asked for and has not begun. */
+/* A look was asked for and has not ended. */
 bool hak_touched_asked(void);
 
 /* On the reclaimer's thread: looks if asked to; some 100 microseconds. */

@@ -32,7 +32,6 @@ static void settle(void)
 	for (int i = 0; i < 10000 && hak_touched_asked(); i++)
 		usleep(1000);
 	EXPECT(!hak_touched_asked(), "nobody looks");
-	usleep(20000); /* it has begun */
 }
 
 /* Makes `bytes` of blocks and writes to `part` percent of each. Which share of them, in percent, lies in

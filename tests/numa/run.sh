@@ -8,6 +8,9 @@
 # under LD_PRELOAD. Results come back over the serial console. A boot that panics or hangs is a
 # failure that shows the end of its console.
 #
+# A job that fails is run a second time, and both runs are shown: a busy host stops emulated
+# processors for longer than tests of decay and deadlines can wait for. Twice is a failure.
+#
 # Exit status: 0 all passed, 1 something failed, 2 usage, 77 tools are missing.
 set -euo pipefail
 
@@ -69,8 +72,9 @@ build=$(cd "$build" && pwd)
 cache=$build/numa-cache
 mkdir -p "$cache"
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 again=0
 finish() {
+	((again == 0)) || echo "$again jobs were run a second time"
 	echo "$passed passed, $failed failed, $skipped skipped"
 	((failed == 0)) && exit "${1:-0}"
 	exit 1
@@ -395,18 +399,23 @@ echo # the firmware left its last line open
 while read -r name seconds how where; do
 	bash -c 'shopt -s extglob; [[ $hak_machine == $1 ]]' - "$where" || continue
 	read -r begin _ </proc/uptime
-	timeout -s KILL "$seconds" bash "/jobs/$name" </dev/null >/tmp/job.log 2>&1
-	status=$?
+	for try in first second; do
+		timeout -s KILL "$seconds" bash "/jobs/$name" </dev/null >/tmp/job.log 2>&1
+		status=$?
+		case $status in
+		0) result=pass ;;
+		77) result=skip ;;
+		137) result=fail; echo "killed, perhaps for taking more than $seconds s" >>/tmp/job.log ;;
+		*) result=fail; echo "exit status $status" >>/tmp/job.log ;;
+		esac
+		if [ "$how" = show ] || [ $result = fail ]; then
+			tail -n 60 /tmp/job.log | sed "s/^/@| /"
+		fi
+		[ $result = fail ] || break
+		echo "@| $name failed at the $try try"
+		if [ $try = first ]; then echo "@! $name"; fi
+	done
 	read -r end _ </proc/uptime
-	case $status in
-	0) result=pass ;;
-	77) result=skip ;;
-	137) result=fail; echo "killed, perhaps for taking more than $seconds s" >>/tmp/job.log ;;
-	*) result=fail; echo "exit status $status" >>/tmp/job.log ;;
-	esac
-	if [ "$how" = show ] || [ $result = fail ]; then
-		tail -n 60 /tmp/job.log | sed "s/^/@| /"
-	fi
 	sed -n "s/^\([a-z-]*\) *all /@= $name \1 /p" /tmp/job.log
 	echo "@@ $result $name $((${end%.*} - ${begin%.*}))"
 	count=$((count + 1))
@@ -504,6 +513,7 @@ await() {
 		case $line in
 		'@| '*) printf '    %s\n' "${line#@| }" ;;
 		'@= '*) echo "$name ${line#@= }" >>"$work/shares" ;;
+		'@! '*) again=$((again + 1)) ;;
 		'@@ done '*) told=${line#@@ done } ;;
 		'@@ '*)
 			read -r _ word job seconds <<<"$line"
