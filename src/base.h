@@ -41,6 +41,7 @@
 #define HAK_ARENA_SUPERS 512u
 #define HAK_MIN_ALIGN ((size_t)16)
 #define HAK_PAGE ((size_t)4096)
+#define HAK_GRANULE_PAGES ((uint32_t)(HAK_GRANULE / HAK_PAGE))
 
 /* Largest request: PTRDIFF_MAX less room for rounding to an arena. */
 #define HAK_MAX_REQUEST ((size_t)PTRDIFF_MAX - HAK_ARENA)

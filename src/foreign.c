@@ -103,7 +103,7 @@ static bool in_arena(const void *p)
 		return false;
 	uint32_t g = hak_granule_of(p);
 	return g < atomic_load_explicit(&a->small_end, memory_order_relaxed) ||
-	       g >= atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+	       hak_super_is_huge(a, g / HAK_SUPER_GRANULES);
 }
 
 /* True if p may be a block of the C library; else the fault has been reported. */

@@ -11,8 +11,8 @@ _Atomic uint64_t hak_fresh_pages[HAK_CLASSES];
 void hak_fresh_run(unsigned class, const struct hak_run *run, uint32_t count)
 {
 	/* relaxed: the zone of what was claimed does not change */
-	bool huge = run->granule >= atomic_load_explicit(&run->arena->huge_start, memory_order_relaxed);
-	uint64_t pages = huge ? run->stage == HAK_STAGE_NEW : run->zero ? count * (HAK_GRANULE / HAK_PAGE) : 0;
+	bool huge = hak_super_is_huge(run->arena, run->granule / HAK_SUPER_GRANULES);
+	uint64_t pages = huge ? run->stage == HAK_STAGE_NEW : run->zero ? count * HAK_GRANULE_PAGES : 0;
 	if (!pages)
 		return;
 	if (class < HAK_CLASSES)

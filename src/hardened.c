@@ -557,7 +557,7 @@ void hak_hardened_free(struct hak_heap *h, struct hak_mag *m, void *p)
 /* Slabs on huge pages have no guard: it would cost the huge page. */
 bool hak_hardened_slab_guarded(const struct hak_arena *a, uint32_t granule)
 {
-	return hak_arena_guard && granule < atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+	return hak_arena_guard && !hak_super_is_huge(a, granule / HAK_SUPER_GRANULES);
 }
 
 void hak_hardened_slab_made(struct hak_slab *s)

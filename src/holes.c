@@ -12,8 +12,7 @@
 #include "reclaim.h"
 #include "sys/sys.h"
 
-#define GRANULE_PAGES ((uint32_t)(HAK_GRANULE / HAK_PAGE))
-#define SUPER_PAGES (HAK_SUPER_GRANULES * GRANULE_PAGES)
+#define SUPER_PAGES (HAK_SUPER_GRANULES * HAK_GRANULE_PAGES)
 #define PART_LEAST 8u /* a slab's holes are worth it if they are an eighth of it */
 #define SPLIT_LEAST (SUPER_PAGES / 2) /* as for EMPTY granules: then more of the huge page is waste than use */
 #define HEALED (SUPER_PAGES / 16) /* free pages of a split SuperSlab that is made whole again */
@@ -269,7 +268,7 @@ static uint32_t look(struct hak_arena *a, uint32_t super, bool due, bool *again)
 		const struct hak_class *c = hak_slab_class(s);
 		if (worth_a_look(s)) {
 			uint32_t have = hole_pages(s);
-			if (have < c->granules * GRANULE_PAGES / PART_LEAST)
+			if (have < c->granules * HAK_GRANULE_PAGES / PART_LEAST)
 				have = 0;
 			if (!due || s->calm)
 				pages += have;
@@ -311,7 +310,7 @@ static void count_again(struct hak_arena *a, uint32_t super)
 		return;
 	if (pages < hak_holes_pages(a, super))
 		atomic_store_explicit(&a->holes[super], (uint16_t)pages, memory_order_relaxed);
-	if (a->hole_guard[super] && pages + free_granules(a, super) * GRANULE_PAGES <= HEALED)
+	if (a->hole_guard[super] && pages + free_granules(a, super) * HAK_GRANULE_PAGES <= HEALED)
 		heal(a, super);
 }
 
@@ -331,7 +330,7 @@ void hak_holes_look(struct hak_arena *a, uint32_t super, struct hak_holes_pass *
 			return;
 	}
 	unmark(a, super);
-	uint32_t pages = look(a, super, pass->due, &again), all = pages + free_granules(a, super) * GRANULE_PAGES;
+	uint32_t pages = look(a, super, pass->due, &again), all = pages + free_granules(a, super) * HAK_GRANULE_PAGES;
 	a->hole_looks[super] = again ? (uint8_t)hak_min(a->hole_looks[super] + 1u, LOOKS) : 0;
 	if (again) {
 		mark(a, super);

@@ -23,6 +23,7 @@ libhakmem_core_la_SOURCES = \
 	%D%/live.c %D%/live.h \
 	%D%/limit.c %D%/limit.h \
 	%D%/lock.c %D%/lock.h \
+	%D%/clock.h \
 	%D%/step.c %D%/step.h \
 	%D%/die.c %D%/die.h
 

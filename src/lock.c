@@ -7,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "die.h"
 
-#define NS_PER_S ((uint64_t)1000000000)
 #define SPINS 64 /* about 1 us: most holders are a batch of blocks away from done */
 
 HAK_TLS bool hak_lock_all_held;
@@ -42,24 +42,17 @@ HAK_COLD void hak_lock_wait(struct hak_lock *lock)
 		syscall(SYS_futex, &lock->state, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
 HAK_COLD bool hak_lock_timed(struct hak_lock *lock, uint64_t ns)
 {
-	uint64_t start = now_ns(), spent;
+	uint64_t start = hak_now_ns(), spent;
 	if (hak_trylock(lock))
 		return true;
 	/* acquire LOCK: what the last holder wrote */
 	while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
-		spent = now_ns() - start;
+		spent = hak_now_ns() - start;
 		if (spent >= ns)
 			return false; /* 2 stays: its holder wakes nobody, once */
-		struct timespec left = { (time_t)((ns - spent) / NS_PER_S), (long)((ns - spent) % NS_PER_S) };
+		struct timespec left = { (time_t)((ns - spent) / HAK_NS_PER_S), (long)((ns - spent) % HAK_NS_PER_S) };
 		syscall(SYS_futex, &lock->state, FUTEX_WAIT_PRIVATE, 2, &left, NULL, 0);
 	}
 	hak_lock_order(lock, false);

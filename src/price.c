@@ -3,8 +3,8 @@
 #include "price.h"
 
 #include <sys/mman.h>
-#include <time.h>
 
+#include "clock.h"
 #include "counters.h"
 #include "numa/arena.h"
 #include "numa/engine.h"
@@ -54,16 +54,9 @@ bool hak_price_asked(void)
 	return atomic_load_explicit(&asked, memory_order_relaxed) != 0;
 }
 
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec t;
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 uint64_t hak_price_clock(void)
 {
-	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	return hak_clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* What page faults of small pages cost for as many bytes as a huge page has; 0: no memory for it. */
@@ -85,7 +78,7 @@ void hak_price_note(uint64_t ns)
 {
 	bool dear = small_ns && ns > DEAR_TIMES * small_ns;
 	pause_ns = dear ? hak_min(hak_max(2 * pause_ns, PAUSE_NS), PAUSE_MOST_NS) : 0;
-	due_ns = clock_ns(CLOCK_MONOTONIC) + pause_ns;
+	due_ns = hak_now_ns() + pause_ns;
 	hak_count(dear_pages, dear);
 	atomic_store_explicit(&price, dear ? DEAR : CHEAP, memory_order_relaxed);
 }
@@ -113,7 +106,7 @@ static void try_one(unsigned node)
 void hak_price_look(void)
 {
 	uint32_t node = atomic_load_explicit(&asked, memory_order_relaxed);
-	if (!node || (due_ns && clock_ns(CLOCK_MONOTONIC) < due_ns))
+	if (!node || (due_ns && hak_now_ns() < due_ns))
 		return;
 	small_ns = time_small();
 	try_one(node - 1);

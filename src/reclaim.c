@@ -33,6 +33,7 @@
 #include "ace/health.h"
 #include "ace/learn.h"
 #include "ace/prewarm.h"
+#include "clock.h"
 #include "counters.h"
 #include "hardened.h"
 #include "heap.h"
@@ -60,7 +61,6 @@
 #define PART_LEAST 16u
 /* ... and made whole again when so few of it are free. */
 #define PART_HEALED 2u
-#define GRANULE_PAGES ((uint32_t)(HAK_GRANULE / HAK_PAGE))
 /* A split costs some 1 ms of the reclaimer's time, so 64 are an eighth of a tick. */
 #define SPLITS_A_TICK 64u
 #define EPOCH 8u      /* passes */
@@ -114,13 +114,6 @@ void hak_reclaim_look(void)
 	wake_up(&hurry);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 #define AHEAD_NODES 64u /* a mask of them is one word; those from here on are policies', most often */
 
 static _Atomic uint64_t begun_ns[AHEAD_NODES]; /* when the last SuperSlab was begun */
@@ -132,7 +125,7 @@ void hak_reclaim_begun(unsigned node)
 	/* relaxed, all of it: hints. What is missed costs a page fault */
 	if (node >= AHEAD_NODES || !atomic_load_explicit(&ahead, memory_order_relaxed))
 		return;
-	uint64_t now = now_ns(), last = atomic_exchange_explicit(&begun_ns[node], now, memory_order_relaxed);
+	uint64_t now = hak_now_ns(), last = atomic_exchange_explicit(&begun_ns[node], now, memory_order_relaxed);
 	if (now - last < GROWTH_NS && !hak_node_policy(node) &&
 	    !(atomic_fetch_or_explicit(&growing, (uint64_t)1 << node, memory_order_relaxed) >> node & 1))
 		wake_up(&hurry);
@@ -395,7 +388,7 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 	} else if (stable) {
 		pass->busy |= !take(a, super, word, stable);
 	} else if (a->guard[super] && !empty) {
-		if (hak_popcount(unused) * GRANULE_PAGES + hak_holes_pages(a, super) <= PART_HEALED * GRANULE_PAGES)
+		if (hak_popcount(unused) * HAK_GRANULE_PAGES + hak_holes_pages(a, super) <= PART_HEALED * HAK_GRANULE_PAGES)
 			make_dense(a, super);
 		else
 			make_whole(a, super); /* it was refused before */
@@ -408,10 +401,10 @@ static void split_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 	/* relaxed: the CAS decides */
 	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
 	uint32_t part = a->part[super] & HAK_WORD_EMPTY(word);
-	uint32_t least = pass->urge == URGE_LAST ? 1 : PART_LEAST * GRANULE_PAGES;
+	uint32_t least = pass->urge == URGE_LAST ? 1 : PART_LEAST * HAK_GRANULE_PAGES;
 	/* for the holes in its slabs, a free granule takes the guard */
 	uint32_t holes = !pass->granules && (part | HAK_WORD_UNUSED(word)) ? hak_holes_found(a, super) : 0;
-	if (hak_popcount(part) * GRANULE_PAGES + holes < least || (pass->urge != URGE_LAST && !kernel_has_guards()))
+	if (hak_popcount(part) * HAK_GRANULE_PAGES + holes < least || (pass->urge != URGE_LAST && !kernel_has_guards()))
 		return;
 	if (!pass->splits) {
 		pass->busy = true;
@@ -682,8 +675,8 @@ static void set_room(void)
 static struct timespec later(struct timespec t, long ms)
 {
 	t.tv_nsec += ms % 1000 * 1000000;
-	t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
-	t.tv_nsec %= 1000000000;
+	t.tv_sec += ms / 1000 + t.tv_nsec / (long)HAK_NS_PER_S;
+	t.tv_nsec %= (long)HAK_NS_PER_S;
 	return t;
 }
 

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "die.h"
 #include "options.h"
 #include "stats.h"
@@ -217,23 +218,16 @@ void hak_record_exit(void)
 
 /* ---- the thread ------------------------------------------------------------------ */
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* The kernel walks the page tables to count pages, and holds up the program's mmap while it
  * does: on a large heap of small pages not every line has them. */
 static void write_line(void)
 {
 	static uint64_t pages_due; /* this thread's; in fork's child its successor's */
-	uint64_t begin = now_ns();
+	uint64_t begin = hak_now_ns();
 	bool pages = begin >= pages_due;
 	write_to_file(O_APPEND, pages);
 	if (pages)
-		pages_due = begin + (now_ns() - begin) * PAGES_SHARE;
+		pages_due = begin + (hak_now_ns() - begin) * PAGES_SHARE;
 }
 
 static void write_asked(void)
@@ -251,11 +245,11 @@ static void *recorder(void *arg)
 {
 	/* relaxed: a signal that came before the thread is answered by its first look */
 	uint32_t seen = 0;
-	uint64_t due = now_ns();
+	uint64_t due = hak_now_ns();
 	(void)arg;
 	pthread_setname_np(pthread_self(), "hakmem-stats");
 	for (;;) {
-		uint64_t now = now_ns();
+		uint64_t now = hak_now_ns();
 		if (what == JSON_LINES && now >= due) {
 			write_line();
 			/* lines that could not be written in time are left out, not made up for */
@@ -268,9 +262,9 @@ static void *recorder(void *arg)
 			write_asked();
 			continue;
 		}
-		now = now_ns();
+		now = hak_now_ns();
 		uint64_t rest = due > now ? due - now : 0;
-		struct timespec ts = { (time_t)(rest / 1000000000u), (long)(rest % 1000000000u) };
+		struct timespec ts = { (time_t)(rest / HAK_NS_PER_S), (long)(rest % HAK_NS_PER_S) };
 		if (what != JSON_LINES || rest)
 			syscall(SYS_futex, &asked, FUTEX_WAIT_PRIVATE, seen, what == JSON_LINES ? &ts : NULL, NULL, 0);
 	}

@@ -9,11 +9,11 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ace/health.h"
 #include "ace/prewarm.h"
+#include "clock.h"
 #include "counters.h"
 #include "die.h"
 #include "fresh.h"
@@ -420,13 +420,6 @@ static uint64_t process_resident(void)
 	return second ? number(second, 10) * HAK_PAGE : 0;
 }
 
-static uint64_t milliseconds(clockid_t clock)
-{
-	struct timespec t;
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* Which classes' first touches cost page faults, and how many the process has had, whoever's. */
 static void json_of_fresh(struct out *o)
 {
@@ -490,8 +483,8 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	field(&o, "version", HAKMEM_STATS_VERSION);
 	text_field(&o, "library", HAKMEM_VERSION);
 	field(&o, "pid", (uint64_t)getpid());
-	field(&o, "time_ms", milliseconds(CLOCK_REALTIME));
-	field(&o, "monotonic_ms", milliseconds(CLOCK_MONOTONIC));
+	field(&o, "time_ms", hak_clock_ns(CLOCK_REALTIME) / HAK_NS_PER_MS);
+	field(&o, "monotonic_ms", hak_now_ms());
 	field(&o, "rss", process_resident());
 	field(&o, "mapped", s.s.mapped);
 	field(&o, "slab_mapped", s.slab_mapped);

@@ -19,7 +19,6 @@
  * which part of what it has the class that asks must have grown. */
 #define AGAIN_LEAST 64u
 #define AGAIN_PART 4u
-#define PAGES ((uint32_t)(HAK_GRANULE / HAK_PAGE))
 #define RESIDENT ((uint64_t)3 << 62) /* present, or swapped: Documentation/admin-guide/mm/pagemap.rst */
 
 /* By static class, then of runs. relaxed, all of it: hints */
@@ -53,7 +52,7 @@ static uint32_t claimed_pages(const struct hak_arena *a, uint32_t granule, unsig
 	uint32_t code = hak_tag_code(atomic_load_explicit(hak_tag_of(a->base + (size_t)granule * HAK_GRANULE), memory_order_acquire));
 	if (code == HAK_CODE_SPAN || code == HAK_CODE_SPAN_REST) {
 		*whose = RUNS;
-		return HAK_GRANULE / HAK_PAGE;
+		return HAK_GRANULE_PAGES;
 	}
 	/* what went back was touched once */
 	if (hak_holes_pages(a, granule / HAK_SUPER_GRANULES))
@@ -70,15 +69,15 @@ static uint32_t claimed_pages(const struct hak_arena *a, uint32_t granule, unsig
 /* Returns how many granules could be seen. */
 static uint32_t look_at(int pagemap, const struct hak_arena *a, uint32_t granule, struct tally *tally)
 {
-	uint64_t page[PART * PAGES];
+	uint64_t page[PART * HAK_GRANULE_PAGES];
 	uint64_t at = (uintptr_t)(a->base + (size_t)granule * HAK_GRANULE) / HAK_PAGE * sizeof *page;
 	ssize_t got = hak_sys.read_at(pagemap, at, page, sizeof page);
-	uint32_t granules = got <= 0 ? 0 : (uint32_t)got / (PAGES * sizeof *page);
+	uint32_t granules = got <= 0 ? 0 : (uint32_t)got / (HAK_GRANULE_PAGES * sizeof *page);
 	for (uint32_t g = 0; g < granules; g++) {
 		unsigned whose = RUNS;
 		uint32_t pages = claimed_pages(a, granule + g, &whose), resident = 0;
 		for (uint32_t i = 0; i < pages; i++)
-			resident += (page[g * PAGES + i] & RESIDENT) != 0;
+			resident += (page[g * HAK_GRANULE_PAGES + i] & RESIDENT) != 0;
 		tally[whose].claimed += pages;
 		tally[whose].resident += resident;
 	}

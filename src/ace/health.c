@@ -2,11 +2,11 @@
 /* Hits against the target, class by class, in windows. */
 #include "ace/health.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include "ace/ace.h"
 #include "ace/prewarm.h"
+#include "clock.h"
 #include "die.h"
 #include "options.h"
 
@@ -23,13 +23,6 @@ static struct {
 static uint64_t judged_ms, first_ms;
 
 static uint32_t said_unused; /* a bit for each of what was made ready. The reclaimer's thread, and exit */
-
-static uint64_t milliseconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 struct hak_health_class hak_health_class(unsigned class)
 {
@@ -96,7 +89,7 @@ void hak_health_look(void)
 {
 	if (!hak_option_get(HAK_OPT_ace_health))
 		return;
-	uint64_t now = milliseconds();
+	uint64_t now = hak_now_ms();
 	if (now - judged_ms >= WINDOW_MS)
 		hak_health_judge(now);
 }

@@ -3,10 +3,10 @@
 #include "ace/learn.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "ace/ace.h"
 #include "ace/log.h"
+#include "clock.h"
 #include "counters.h"
 #include "hardened.h"
 #include "options.h"
@@ -39,13 +39,6 @@ static struct {
 } slots[HAK_DYN_SLOTS];
 
 static _Atomic uint64_t made; /* bytes of slabs made since the last look */
-
-static uint64_t milliseconds(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 void hak_learn_note(size_t bytes)
 {
@@ -202,7 +195,7 @@ static void enforce(const struct hak_plan *plan)
 long hak_learn_look(void)
 {
 	static struct hak_heap_figures all;
-	uint64_t now = milliseconds();
+	uint64_t now = hak_now_ms();
 	/* relaxed: a threshold */
 	bool grown = atomic_load_explicit(&made, memory_order_relaxed) >= LOOK_BYTES;
 	uint64_t pause = grown ? LOOK_LEAST_MS : LOOK_MS;

@@ -21,8 +21,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
-#include <time.h>
 
+#include "clock.h"
 #include "counters.h"
 #include "numa/topology.h"
 #include "options.h"
@@ -52,13 +52,6 @@ static uint64_t own_mask[MASK_BYTES / 8];     /* what the user allowed it */
 static bool own_mask_known;
 static unsigned long long objects_seen; /* libraries loaded so far, at the last look */
 static bool watched;
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- what may be used ------------------------------------------------------------- */
 
@@ -240,7 +233,7 @@ static bool ring_serves(uint32_t node)
 	size_t bytes;
 	if (node == ring_node || node == HAK_ENGINE_NO_NODE)
 		return true;
-	if (ring_node != HAK_ENGINE_NO_NODE && now_ns() - ring_used_ns < RING_REST_NS)
+	if (ring_node != HAK_ENGINE_NO_NODE && hak_now_ns() - ring_used_ns < RING_REST_NS)
 		return false;
 	/* refused: they run anywhere, which is slower and no worse */
 	if (mask_of(node, mask, &bytes))
@@ -267,7 +260,7 @@ static void run_ring(int advice, struct hak_engine_range *ranges, unsigned count
 		}
 		at += taken;
 	}
-	ring_used_ns = now_ns();
+	ring_used_ns = hak_now_ns();
 }
 
 static void run_vector(int advice, struct hak_engine_range *ranges, unsigned count)
