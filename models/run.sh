@@ -18,7 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cc=${CC:-cc}
 deep=0
 only=
-limit=60		# seconds for one run
+limit=600		# seconds for one run
 memory=1500		# MiB for one run
 passed=0
 failed=0
@@ -260,7 +260,7 @@ caught 'fork without the heaps'"'"' locks: granule in nobody'"'"'s list' 'noted'
 caught 'child takes a range in flight for zero' 'dirty[' superslab "${f[@]}" -DMUT_CHILD_ZERO
 
 if [ "$deep" -eq 1 ]; then
-	limit=600
+	limit=3600
 	memory=3000
 	holds '2 slabs of 2 blocks, 3 parcels, all' remote -DNB=2 -DNP=3 -DNFREER=2 -DOPS_A=2 -DOPS_B=1 \
 		-DWITH_ADOPT -DWITH_RELEASE

@@ -42,7 +42,7 @@ under() {
 	done
 	shift
 	# in a shell of its own, whose "Aborted" goes nowhere
-	(exec timeout 20 env "${vars[@]}" LD_PRELOAD="$lib" "$work/crimes" "$@") \
+	(exec timeout 200 env "${vars[@]}" LD_PRELOAD="$lib" "$work/crimes" "$@") \
 		>"$work/out" 2>"$work/err" || status=$?
 	echo $status
 }

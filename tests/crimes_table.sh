@@ -27,7 +27,7 @@ ${CC:-cc} -std=gnu11 -O1 -g -w -fno-builtin "$here/crimes_table.c" -o "$work/cri
 verdict() {
 	local crime=$1 status=0
 	shift
-	(exec timeout 30 env "$@" "$work/crimes" "$crime") >/dev/null 2>"$work/err" || status=$?
+	(exec timeout 300 env "$@" "$work/crimes" "$crime") >/dev/null 2>"$work/err" || status=$?
 	case $status in
 	0) echo unnoticed ;;
 	124) echo hang ;;

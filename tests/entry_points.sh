@@ -82,13 +82,13 @@ loader=$(readelf -lW "$work/entry_points" | sed -n 's/.*interpreter: \(.*\)\]/\1
 run=("$loader" --preload "$lib" "$work/entry_points")
 
 # ld.so only warns of a library that it cannot preload; then all figures would be of another malloc.
-bound=$(timeout 60 "${run[@]}") || bound=none
+bound=$(timeout 300 "${run[@]}") || bound=none
 if [ "$(realpath "$bound")" != "$lib" ]; then
 	echo "FAIL $lib cannot be preloaded or does not define malloc"
 	echo "0 passed, 1 failed, $((${#SIZES[@]} - 1)) skipped"
 	exit 1
 fi
-if ! HAKMEM_RECLAIM=off timeout 600 valgrind --tool=callgrind --cache-sim=yes --branch-sim=yes --compress-strings=no \
+if ! HAKMEM_RECLAIM=off timeout 1200 valgrind --tool=callgrind --cache-sim=yes --branch-sim=yes --compress-strings=no \
 	--compress-pos=no --callgrind-out-file="$work/out" "${run[@]}" "${SIZES[@]}" >"$work/log" 2>&1; then
 	cat "$work/log" >&2
 	echo "FAIL the run under callgrind did not end well"

@@ -23,7 +23,7 @@ passed=0 failed=0
 check() { # NAME COMMAND...
 	local name=$1 status=0
 	shift
-	{ timeout 40 "$@" >"$dir/log" 2>&1; } 2>/dev/null || status=$?
+	{ timeout 300 "$@" >"$dir/log" 2>&1; } 2>/dev/null || status=$?
 	if [ "$status" -eq 0 ] && [ ! -s "$dir/log" ]; then
 		passed=$((passed + 1))
 		echo "$name: ok"

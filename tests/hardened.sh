@@ -7,7 +7,7 @@ set -euo pipefail
 export HAK_LIBRARY=${1:?usage: hardened.sh LIB}
 passed=0 failed=0
 run() { # FEATURES TEST
-	if HAKMEM_HARDENED=$1 timeout 300 "tests/$2" >/dev/null 2>hardened.err; then
+	if HAKMEM_HARDENED=$1 timeout 900 "tests/$2" >/dev/null 2>hardened.err; then
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))

@@ -88,14 +88,14 @@ with() {
 in_force() {
 	local bound
 	arguments=()
-	bound=$(with "$1" timeout 60) || return 1
+	bound=$(with "$1" timeout 300) || return 1
 	[ "$(realpath "$bound")" = "$(realpath "$1")" ]
 }
 
 # total LIB SIZE PAIRS: all instructions of one run
 total() {
 	arguments=("$2" "$3")
-	if ! with "$1" timeout 300 valgrind --tool=callgrind --callgrind-out-file="$work/out" \
+	if ! with "$1" timeout 900 valgrind --tool=callgrind --callgrind-out-file="$work/out" \
 		>"$work/log" 2>&1; then
 		cat "$work/log" >&2
 		return 1

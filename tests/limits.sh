@@ -40,7 +40,7 @@ check() { # NAME ULIMIT-OPTIONS COMMAND...
 	(
 		# shellcheck disable=SC2086 # options and values
 		[ -z "$limit" ] || ulimit $limit
-		exec timeout 90 "$@"
+		exec timeout 300 "$@"
 	) >"$dir/log" 2>&1 || status=$?
 	result "$name" "$status"
 }

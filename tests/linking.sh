@@ -16,7 +16,7 @@ skip() { skipped=$((skipped + 1)) && echo "$1: skipped: $2"; }
 check() { # NAME COMMAND ...: status 0, and no word on stderr
 	local name=$1 status=0
 	shift
-	timeout 60 "$@" >out 2>err || status=$?
+	timeout 300 "$@" >out 2>err || status=$?
 	if [ $status = 0 ] && [ ! -s err ]; then
 		passed=$((passed + 1)) && echo "$name: ok"
 	else

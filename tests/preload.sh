@@ -103,7 +103,7 @@ print(len(json.dumps(d)))'"
 # run LIBRARIES STATISTICS NAME COMMAND: output and status into NAME.out, NAME.err
 run() {
 	local status=0
-	timeout 60 env ${1:+LD_PRELOAD="$1"} ${2:+HAKMEM_STATS="$2"} sh -c "$4" >"$3.out" 2>"$3.err" </dev/null || status=$?
+	timeout 300 env ${1:+LD_PRELOAD="$1"} ${2:+HAKMEM_STATS="$2"} sh -c "$4" >"$3.out" 2>"$3.err" </dev/null || status=$?
 	echo "status $status" >>"$3.out"
 }
 

@@ -7,7 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lib=$(realpath "${1:?usage: preload_threads.sh LIB [CASE ...]}")
 shift
-seconds=${HAK_TEST_SECONDS:-60}
+seconds=${HAK_TEST_SECONDS:-300}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-threads.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 

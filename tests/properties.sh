@@ -14,7 +14,7 @@ run() { # PROGRAM
 	local name status
 	for name in $("$1"); do
 		status=0
-		timeout 120 env LD_PRELOAD="$lib" "$1" "$name" >"$dir/log" 2>&1 || status=$?
+		timeout 600 env LD_PRELOAD="$lib" "$1" "$name" >"$dir/log" 2>&1 || status=$?
 		if [ $status != 0 ]; then
 			failed=$((failed + 1)) && echo "$name: FAILED: status $status"
 			head -n 5 "$dir/log" | sed 's/^/  /'

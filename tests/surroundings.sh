@@ -23,7 +23,7 @@ passed=0 failed=0 skipped=0
 check() { # NAME COMMAND ...
 	local name=$1 status=0
 	shift
-	timeout 120 "$@" >"$dir/log" 2>&1 || status=$?
+	timeout 600 "$@" >"$dir/log" 2>&1 || status=$?
 	case $status in
 	0) passed=$((passed + 1)) && echo "$name: ok" ;;
 	77) skipped=$((skipped + 1)) && echo "$name: skipped: $(tail -n 1 "$dir/log")" ;;

@@ -28,7 +28,7 @@ figure() { # KEY COUNT
 
 for count in 1000 10000; do
 	status=0
-	timeout 60 env LD_PRELOAD="$lib" HAKMEM_STATS="json:$dir/$count.json" \
+	timeout 300 env LD_PRELOAD="$lib" HAKMEM_STATS="json:$dir/$count.json" \
 		"$dir/threads_end" "$count" || status=$?
 	result "resident, $count threads" "$status"
 done

@@ -87,7 +87,7 @@ runs() {
 	local command=$1 code=0
 	command=${command//PID/$pid}
 	command=$(sed -E "s#(LD_PRELOAD[= ])[^ ]*libhakmem\.so(\.0)?#\\1$lib#" <<<"$command")
-	(cd "$work/there" && PATH=$work/bin:$PATH timeout 30 bash -c "$command" >"$work/out" 2>"$work/err" </dev/null) 8>&- || code=$?
+	(cd "$work/there" && PATH=$work/bin:$PATH timeout 300 bash -c "$command" >"$work/out" 2>"$work/err" </dev/null) 8>&- || code=$?
 	[ $code = 0 ] || { [ $code = 1 ] && [ "$command" = 'hakmem doctor' ]; } || say "exit code $code: $1: $(cat "$work/err")" || return 1
 	# the dynamic linker only warns
 	! grep -q 'cannot be preloaded' "$work/err" || say "not preloaded: $1"

@@ -4,7 +4,7 @@
 # shellcheck source=tests/tools/lib.sh
 . "$(dirname "$0")/lib.sh" "$1"
 blocks=$build/tests/tools/blocks
-if ! timeout 60 gdb -batch -nx -ex 'python 1' -ex run /bin/true 2>/dev/null | grep -q 'exited normally'; then
+if ! timeout 300 gdb -batch -nx -ex 'python 1' -ex run /bin/true 2>/dev/null | grep -q 'exited normally'; then
 	echo "skipped: no gdb with Python, or it may not run programs" >&2
 	echo "0 passed, 0 failed, 1 skipped"
 	exit 77
@@ -16,7 +16,7 @@ ask() {
 	for name in allocated '(char *)allocated + 100' cached sent run '(char *)run + 200000' large fresh '&not_ours'; do
 		script+=(-ex "echo $name:" -ex "hakmem block $name")
 	done
-	timeout 60 gdb -batch -nx -ex 'set auto-load off' "$@" -ex "source $here/../../tools/gdb.py" \
+	timeout 300 gdb -batch -nx -ex 'set auto-load off' "$@" -ex "source $here/../../tools/gdb.py" \
 		"${script[@]}" >"$work/said" 2>"$work/gdb.err"
 	grep -q '^allocated:' "$work/said" || say "gdb: $(cat "$work/said" "$work/gdb.err")"
 }
@@ -46,14 +46,14 @@ in_a_process() {
 }
 
 in_a_core() {
-	timeout 60 gdb -batch -nx -ex "set environment LD_PRELOAD $lib" -ex 'set startup-with-shell off' -ex 'break stop_here' -ex run \
+	timeout 300 gdb -batch -nx -ex "set environment LD_PRELOAD $lib" -ex 'set startup-with-shell off' -ex 'break stop_here' -ex run \
 		-ex "generate-core-file $work/core" "$blocks" >"$work/out" 2>&1
 	[ -s "$work/core" ] || skip "no core: $(tail -n 1 "$work/out")"
 	ask "$blocks" "$work/core" && all_are_named
 }
 
 without_hakmem_it_says_so() {
-	timeout 60 gdb -batch -nx -ex 'break stop_here' -ex run -ex "source $here/../../tools/gdb.py" -ex 'hakmem block allocated' \
+	timeout 300 gdb -batch -nx -ex 'break stop_here' -ex run -ex "source $here/../../tools/gdb.py" -ex 'hakmem block allocated' \
 		"$blocks" >"$work/out" 2>&1
 	grep -q 'does not run on hakmem' "$work/out" || say "$(cat "$work/out")"
 }

@@ -4,7 +4,7 @@
 # shellcheck shell=bash disable=SC2034
 set -uo pipefail # so what writes much goes to grep, not to grep -q, which ends it by SIGPIPE
 # a test that hangs fails
-[ -n "${HAK_TIMED-}" ] || HAK_TIMED=1 exec timeout 120 bash "$0" "$@"
+[ -n "${HAK_TIMED-}" ] || HAK_TIMED=1 exec timeout 900 bash "$0" "$@"
 lib=$(readlink -f "$1")
 build=$(cd "$(dirname "$1")/.." && pwd)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

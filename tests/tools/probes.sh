@@ -16,11 +16,11 @@ names_are_those_of_the_guide() {
 }
 
 they_fire() {
-	timeout 60 gdb -batch -nx -ex 'python 1' -ex run /bin/true 2>/dev/null | grep -q 'exited normally' ||
+	timeout 300 gdb -batch -nx -ex 'python 1' -ex run /bin/true 2>/dev/null | grep -q 'exited normally' ||
 		skip "no gdb, or it may not run programs"
 	local probe
 	for probe in slab_new grow map; do
-		timeout 60 gdb -batch -nx -ex 'set breakpoint pending on' -ex "set environment LD_PRELOAD $lib" \
+		timeout 300 gdb -batch -nx -ex 'set breakpoint pending on' -ex "set environment LD_PRELOAD $lib" \
 			-ex 'set startup-with-shell off' -ex "tbreak -probe-stap $lib:hakmem:$probe" -ex run -ex 'print $_probe_arg1' \
 			--args "$target" </dev/null >"$work/out" 2>&1
 		grep -qE '^\$1 = [1-9]' "$work/out" || [ "$probe" = slab_new ] && grep -qE '^\$1 = [0-9]' "$work/out" ||
