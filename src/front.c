@@ -294,8 +294,9 @@ static HAK_COLD void free_full(struct hak_heap *h, unsigned class, void *p)
 {
 	int err = errno;
 	hak_fork_check();
-	/* a thread that moved to another node finds out here too, not only when it allocates */
-	if (hak_likely(hak_self_settle(h) == h))
+	/* a thread that moved to another node finds out here too, not only when it allocates; and a fork
+	 * may have taken h away */
+	if (hak_likely(h == hak_heap_self && hak_self_settle(h) == h))
 		hak_heap_drain_push(h, class, p);
 	else
 		hak_heap_remote_free(hak_heap_self, class, p);
@@ -386,10 +387,10 @@ static void release_unarmed(void *p)
 /* What hak_free_other does not decide by itself. */
 static HAK_NOINLINE void free_other_slow(void *p, uint32_t tag)
 {
-	struct hak_heap *h = hak_heap_self;
 	uint32_t code = hak_tag_code(tag);
 	int err = errno;
 	hak_fork_check();
+	struct hak_heap *h = hak_heap_self;
 	if (code == HAK_CODE_SPAN) {
 		free_run(p);
 	} else if (tag == 0) {

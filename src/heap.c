@@ -2,6 +2,7 @@
 /* Heaps: refill, drain, remote frees, parking. */
 #include "heap.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "ace/ace.h"
@@ -56,6 +57,7 @@ static void *const no_entry[1] = { NULL };
 struct hak_heap hak_heap_none = {
 	.mags = { [0 ... HAK_CLASSES - 1] = { .top = (void **)no_entry, .limit = (void **)no_entry } },
 	.tag = (HAK_HEAP_MAX + 1) << HAK_TAG_HEAP_SHIFT,
+	.home = &hak_heap_none,
 };
 HAK_TLS struct hak_heap *hak_heap_self = &hak_heap_none;
 
@@ -132,24 +134,26 @@ static void note_cached(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
 	uint32_t n = hak_heap_cached(h, class);
-	h->cached += (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
+	size_t more = (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
+	h->cached += more;
+	h->home->all_cached += more;
 	k->noted = (uint16_t)n;
 }
 
 /* What the program has, and what is on its way home. Blocks that were noted as cached may have
  * been handed out, freed elsewhere and put back since. */
-static size_t live_bytes(const struct hak_heap *h)
+static size_t live_bytes(const struct hak_heap *o)
 {
-	return h->out > h->cached ? h->out - h->cached : 0;
+	return o->out > o->all_cached ? o->out - o->all_cached : 0;
 }
 
 /* Tells the node how much that is, which decides about huge pages. */
-static void note_live(struct hak_heap *h)
+static void note_live(struct hak_heap *o)
 {
-	size_t live = live_bytes(h);
+	size_t live = live_bytes(o);
 	/* relaxed: a threshold */
-	atomic_fetch_add_explicit(&hak_nodes[h->node].out_bytes, live - h->live_known, memory_order_relaxed);
-	h->live_known = live;
+	atomic_fetch_add_explicit(&hak_nodes[o->node].out_bytes, live - o->live_known, memory_order_relaxed);
+	o->live_known = live;
 }
 
 /* A heap's share of what all magazines may hold, which shrinks with the number of heaps. */
@@ -162,74 +166,74 @@ static size_t share(void)
 /* What the heap's magazines may hold: its share, and half as much as the program has of it. */
 static size_t budget(const struct hak_heap *h)
 {
-	return share() + live_bytes(h) / 2;
+	return share() + live_bytes(h->home) / (2 * (h->home->guest_count + 1));
 }
 
 /* ---- slabs ---------------------------------------------------------------------- */
 
 /* Gives an EMPTY slab back to its node. */
-static void release_slab(struct hak_heap *h, struct hak_slab *s)
+static void release_slab(struct hak_heap *o, struct hak_slab *s)
 {
 	const struct hak_class *c = hak_slab_class(s);
-	struct hak_heap_class *k = &h->classes[s->class];
+	struct hak_heap_class *k = &o->classes[s->class];
 	struct hak_arena *a = hak_arena_of(s->base);
 	uint32_t granule = hak_granule_of(s->base);
 	list_remove(k, s);
 	k->slabs--;
 	k->nfree -= c->capacity;
-	h->slabs_released++;
-	note_live(h);
+	o->slabs_released++;
+	note_live(o);
 	hak_slab_fini(a, s);
 	hak_pool_release(a, granule, c->granules);
 }
 
 /* Is one EMPTY slab of the class to stay? An allocation right after the last free must not make
  * a slab again. But large slabs of many classes are a lot for a heap with little in it. */
-static bool keeps_one(const struct hak_heap *h, const struct hak_class *c)
+static bool keeps_one(const struct hak_heap *o, const struct hak_class *c)
 {
-	return c->granules <= KEEP_GRANULES || c->granules * HAK_GRANULE <= live_bytes(h) / KEEP_SHARE;
+	return c->granules <= KEEP_GRANULES || c->granules * HAK_GRANULE <= live_bytes(o) / KEEP_SHARE;
 }
 
 /* The policy may have more EMPTY slabs stay. */
-static unsigned slabs_kept(const struct hak_heap *h, unsigned class)
+static unsigned slabs_kept(const struct hak_heap *o, unsigned class)
 {
-	return keeps_one(h, &hak_classes[class]) + hak_policy()->keep[h->node][class];
+	return keeps_one(o, &hak_classes[class]) + hak_policy()->keep[o->node][class];
 }
 
 /* After blocks came back. */
-static void slab_got_free(struct hak_heap *h, struct hak_slab *s)
+static void slab_got_free(struct hak_heap *o, struct hak_slab *s)
 {
-	struct hak_heap_class *k = &h->classes[s->class];
+	struct hak_heap_class *k = &o->classes[s->class];
 	if (!s->available)
 		list_append(k, s);
 	const struct hak_class *c = hak_slab_class(s);
-	if (s->nfree >= s->loose_at && !h->hard)
+	if (s->nfree >= s->loose_at && !o->hard)
 		hak_holes_mark(s);
-	unsigned keep = slabs_kept(h, s->class);
+	unsigned keep = slabs_kept(o, s->class);
 	if (s->nfree == c->capacity && (!keep || k->nfree > c->capacity * keep) &&
-	    (!h->hard || (size_t)k->nfree * c->stride > HARD_KEEPS)) {
-		release_slab(h, s);
+	    (!o->hard || (size_t)k->nfree * c->stride > HARD_KEEPS)) {
+		release_slab(o, s);
 		k->capped += k->capped < UINT8_MAX;
 	}
 }
 
-/* The first block's granule has h's tag of the class, and h's lock is held. Puts back those leading
+/* The first block's granule has o's tag of the class, and o's lock is held. Puts back those leading
  * ones of n that are of its slab, and returns how many they are. */
-static uint32_t put_run(struct hak_heap *h, unsigned class, void *const *blocks, uint32_t n)
+static uint32_t put_run(struct hak_heap *o, unsigned class, void *const *blocks, uint32_t n)
 {
 	const struct hak_class *c = &hak_classes[class];
 	struct hak_slab *s = slab_of(blocks[0], c);
-	uint32_t before = s->nfree, run = hak_slab_put_run(s, blocks, n, hak_heap_id(h)), put = s->nfree - before;
-	h->classes[class].nfree += put;
-	h->out -= (size_t)put * c->stride;
+	uint32_t before = s->nfree, run = hak_slab_put_run(s, blocks, n, hak_heap_id(o)), put = s->nfree - before;
+	o->classes[class].nfree += put;
+	o->out -= (size_t)put * c->stride;
 	if (put)
-		slab_got_free(h, s);
+		slab_got_free(o, s);
 	return run;
 }
 
-static void put_block(struct hak_heap *h, unsigned class, void *p)
+static void put_block(struct hak_heap *o, unsigned class, void *p)
 {
-	put_run(h, class, &p, 1);
+	put_run(o, class, &p, 1);
 }
 
 /*
@@ -249,7 +253,7 @@ static void put_cached(struct hak_heap *h, unsigned class, void *const *blocks, 
 			hak_fault("double free", blocks[i++], hak_classes[class].stride, hak_heap_id(h));
 			continue;
 		}
-		i += put_run(h, owner, blocks + i, n - i);
+		i += put_run(h->home, owner, blocks + i, n - i);
 	}
 }
 
@@ -267,12 +271,12 @@ static void put_cached(struct hak_heap *h, unsigned class, void *const *blocks, 
  * It can be adopted meanwhile: then the tag names another heap, and the parcel goes on to
  * that one. Under h's lock a tag that names h stays, since to adopt from h takes its lock.
  */
-static struct hak_parcel *parcel_new(struct hak_heap *h)
+static struct hak_parcel *parcel_new(struct hak_heap *o)
 {
-	struct hak_parcel *p = h->spares;
+	struct hak_parcel *p = o->spares;
 	if (p) {
-		h->spares = p->next;
-		h->spare_count--;
+		o->spares = p->next;
+		o->spare_count--;
 	} else {
 		p = hak_meta_alloc(sizeof *p);
 	}
@@ -281,15 +285,15 @@ static struct hak_parcel *parcel_new(struct hak_heap *h)
 	return p;
 }
 
-static void parcel_free(struct hak_heap *h, struct hak_parcel *p)
+static void parcel_free(struct hak_heap *o, struct hak_parcel *p)
 {
-	if (h->spare_count == SPARES_MOST) {
+	if (o->spare_count == SPARES_MOST) {
 		hak_meta_free(p, sizeof *p);
 		return;
 	}
-	p->next = h->spares;
-	h->spares = p;
-	h->spare_count++;
+	p->next = o->spares;
+	o->spares = p;
+	o->spare_count++;
 }
 
 /* Returns the inbox's weight. */
@@ -344,20 +348,20 @@ static uint32_t push_cached(struct hak_heap *h, unsigned class, void **blocks, u
 	return i;
 }
 
-/* own: the caller is h's thread and may use its magazines. */
-static void unpack(struct hak_heap *h, struct hak_parcel *parcel, bool own)
+/* own: o or a guest of it, whose thread calls: its magazines may be used; or NULL. */
+static void unpack(struct hak_heap *o, struct hak_parcel *parcel, struct hak_heap *own)
 {
 	uint32_t kept = 0, next = 0;
 	for (uint32_t i = 0, n = 1; i < parcel->count; i += n, n = 1) {
 		void **at = &parcel->block[i];
 		HAK_STEP(P6);
 		uint32_t tag = tag_of_block(*at);
-		if (hak_tag_heap(tag) == hak_heap_id(h)) {
+		if (hak_tag_heap(tag) == hak_heap_id(o)) {
 			unsigned class = hak_tag_code(tag) >> HAK_CODE_SHIFT;
-			n = own ? push_cached(h, class, at, parcel->count - i) : 0;
+			n = own ? push_cached(own, class, at, parcel->count - i) : 0;
 			if (!n)
-				n = put_run(h, class, at, parcel->count - i);
-			h->remote_in += n;
+				n = put_run(o, class, at, parcel->count - i);
+			o->remote_in += n;
 		} else if (tag) {
 			next = hak_tag_heap(tag);
 			parcel->block[kept++] = *at;
@@ -367,30 +371,30 @@ static void unpack(struct hak_heap *h, struct hak_parcel *parcel, bool own)
 	if (kept) /* adopted by another heap, which passes on what is not its own */
 		push(hak_heap_by_id(next), parcel, 0);
 	else
-		parcel_free(h, parcel);
+		parcel_free(o, parcel);
 }
 
-static bool has_mail(struct hak_heap *h)
+static bool has_mail(struct hak_heap *o)
 {
 	/* relaxed: what is pushed now is found next time */
-	return h->rest || atomic_load_explicit(&h->inbox, memory_order_relaxed);
+	return o->rest || atomic_load_explicit(&o->inbox, memory_order_relaxed);
 }
 
-/* Works off at most `most` parcels; takes the whole inbox for it and keeps the rest. h's
+/* Works off at most `most` parcels; takes the whole inbox for it and keeps the rest. o's
  * lock is held. */
-static void collect(struct hak_heap *h, uint32_t most, bool own)
+static void collect(struct hak_heap *o, uint32_t most, struct hak_heap *own)
 {
-	for (; most && has_mail(h); most--) {
-		if (!h->rest) {
+	for (; most && has_mail(o); most--) {
+		if (!o->rest) {
 			HAK_STEP(P4);
 			/* acquire PARCEL: what its senders wrote */
-			h->rest = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
-			atomic_store_explicit(&h->inbox_weight, 0, memory_order_relaxed);
+			o->rest = atomic_exchange_explicit(&o->inbox, NULL, memory_order_acquire);
+			atomic_store_explicit(&o->inbox_weight, 0, memory_order_relaxed);
 		}
-		struct hak_parcel *p = h->rest;
+		struct hak_parcel *p = o->rest;
 		HAK_STEP(P5);
-		h->rest = p->next;
-		unpack(h, p, own);
+		o->rest = p->next;
+		unpack(o, p, own);
 	}
 }
 
@@ -398,58 +402,62 @@ static void try_collect(struct hak_heap *o)
 {
 	if (o->abandoned || !hak_trylock(&o->lock))
 		return;
-	collect(o, UINT32_MAX, false);
+	collect(o, UINT32_MAX, NULL);
 	hak_unlock(&o->lock);
 }
 
-static bool claim(struct hak_heap *h, uint32_t count, bool aligned, bool huge, struct hak_run *run)
+static bool claim(struct hak_heap *o, uint32_t count, bool aligned, bool huge, struct hak_run *run)
 {
-	if (h->near_arena && hak_pool_claim_near(h->near_arena, h->near_super, count, aligned, run))
+	if (o->near_arena && hak_pool_claim_near(o->near_arena, o->near_super, count, aligned, run))
 		return true;
-	if (!hak_pool_claim(h->node, count, aligned, huge, run))
+	if (!hak_pool_claim(o->node, count, aligned, huge, run))
 		return false;
-	if (run->arena->node == h->node) { /* if another node helped out, it is not asked first next time */
-		h->near_arena = run->arena;
-		h->near_super = run->granule / HAK_SUPER_GRANULES;
+	if (run->arena->node == o->node) { /* if another node helped out, it is not asked first next time */
+		o->near_arena = run->arena;
+		o->near_super = run->granule / HAK_SUPER_GRANULES;
 	}
 	return true;
 }
 
 /* Is the next slab to lie on huge pages? What was noted of a class may be old. Where that can matter all
  * are counted, which is most of what a slab costs in instructions. */
-static bool wants_huge(struct hak_heap *h)
+static bool wants_huge(struct hak_heap *o)
 {
-	if (live_bytes(h) < LIVE_BEFORE_HUGE || !hak_node_wants_huge(h->node))
+	if (live_bytes(o) < LIVE_BEFORE_HUGE || !hak_node_wants_huge(o->node))
 		return false;
-	if (!h->hard && h->out >= h->room + LIVE_BEFORE_HUGE)
+	if (!o->hard && o->out >= o->room + LIVE_BEFORE_HUGE)
 		return true;
-	for (unsigned c = 0; c < HAK_CLASSES; c++)
-		note_cached(h, c);
-	return live_bytes(h) >= LIVE_BEFORE_HUGE;
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		note_cached(o, c);
+		for (struct hak_heap *g = o->guests; g; g = g->next_guest)
+			note_cached(g, c);
+	}
+	return live_bytes(o) >= LIVE_BEFORE_HUGE;
 }
 
 /* Granules for a slab of the class, or a run (HAK_CLASSES); huge: on huge pages if they pay. */
-static bool claim_for(struct hak_heap *h, unsigned class, uint32_t count, bool huge, struct hak_run *run)
+static bool claim_for(struct hak_heap *o, unsigned class, uint32_t count, bool huge, struct hak_run *run)
 {
 	bool pays = huge && hak_touched(class);
-	if (!claim(h, count, class < HAK_CLASSES, pays, run))
+	if (!claim(o, count, class < HAK_CLASSES, pays, run))
 		return false;
 	if (huge && !pays && run->zero)
-		hak_touched_ask(h->node, class, count);
+		hak_touched_ask(o->node, class, count);
 	return true;
 }
 
 bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run)
 {
-	hak_lock(&h->lock);
-	bool ok = claim_for(h, HAK_CLASSES, count, hak_node_wants_huge(h->node), run);
-	hak_unlock(&h->lock);
+	struct hak_heap *o = h->home;
+	hak_lock(&o->lock);
+	bool ok = claim_for(o, HAK_CLASSES, count, hak_node_wants_huge(o->node), run);
+	hak_unlock(&o->lock);
 	return ok;
 }
 
-static bool claim_slab(struct hak_heap *h, unsigned class, struct hak_run *run)
+static bool claim_slab(struct hak_heap *o, unsigned class, struct hak_run *run)
 {
-	if (!claim_for(h, class, hak_classes[class].granules, wants_huge(h), run))
+	if (!claim_for(o, class, hak_classes[class].granules, wants_huge(o), run))
 		return false;
 	hak_fresh_run(class, run, hak_classes[class].granules);
 	return true;
@@ -485,7 +493,7 @@ static void rescue(struct hak_heap *h)
 	uint32_t at = atomic_fetch_add_explicit(&cursor, looks, memory_order_relaxed);
 	for (uint32_t i = 0; i < looks; i++) {
 		struct hak_heap *o = hak_heap_by_id((at + i) % count + 1);
-		if (o != h && o->node == h->node && atomic_load_explicit(&o->inbox, memory_order_relaxed))
+		if (o != h->home && o->node == h->node && atomic_load_explicit(&o->inbox, memory_order_relaxed))
 			try_collect(o);
 	}
 }
@@ -510,15 +518,31 @@ static void move_slab(struct hak_heap *from, struct hak_heap *h, struct hak_slab
 	list_append(k, s);
 }
 
+/* Pops the first of one of the node's two lists. */
+static struct hak_heap *unpark(struct hak_node *n, struct hak_heap **list)
+{
+	if (!__atomic_load_n(list, __ATOMIC_RELAXED)) /* a hint */
+		return NULL;
+	HAK_STEP(K2);
+	hak_lock(&n->park_lock);
+	struct hak_heap *h = *list;
+	if (h) {
+		__atomic_store_n(list, h->park_next, __ATOMIC_RELAXED);
+		h->parked = false;
+	}
+	hak_unlock(&n->park_lock);
+	return h;
+}
+
 /*
  * Takes the PARTIAL slabs of the class from one parked heap (stage 0.7). Both heaps'
  * locks are held; the parked one by trylock, after it was popped off its list, so that
  * no one else can wait for ours with it.
  */
-static bool adopt(struct hak_heap *h, unsigned class)
+static bool adopt(struct hak_heap *o, unsigned class)
 {
-	struct hak_heap_class *k = &h->classes[class];
-	struct hak_heap *from = hak_heap_unpark(h->node);
+	struct hak_heap_class *k = &o->classes[class];
+	struct hak_heap *from = unpark(&hak_nodes[o->node], &hak_nodes[o->node].parked);
 	bool any = false;
 	if (!from)
 		return false;
@@ -526,16 +550,17 @@ static bool adopt(struct hak_heap *h, unsigned class)
 	if (hak_trylock(&from->lock)) {
 		/* what its thread had cached is free memory too, but only its slabs know */
 		struct hak_heap_class *fk = &from->classes[class];
-		collect(from, PARCEL_BATCH, false);
+		collect(from, PARCEL_BATCH, NULL);
 		if (hak_heap_cached(from, class))
 			drain_locked(from, class, UINT32_MAX);
 		/* what it lent to dynamic classes */
 		for (unsigned c = HAK_STATIC_CLASSES; c < HAK_CLASSES; c++)
 			if (hak_heap_cached(from, c))
 				drain_locked(from, c, UINT32_MAX);
-		for (struct hak_slab *s = fk->head, *next; s; s = next) {
+		/* those of a home with guests are in use */
+		for (struct hak_slab *s = from->guests ? NULL : fk->head, *next; s; s = next) {
 			next = s->next;
-			move_slab(from, h, s);
+			move_slab(from, o, s);
 			any = true;
 		}
 		hak_unlock(&from->lock);
@@ -547,15 +572,15 @@ static bool adopt(struct hak_heap *h, unsigned class)
 _Atomic uint32_t hak_stock_taken[HAK_CLASSES];
 
 /* Takes a slab of the class out of the node's stock; by trylock, since h's lock is held. */
-static bool take_stock(struct hak_heap *h, unsigned class)
+static bool take_stock(struct hak_heap *o, unsigned class)
 {
 	/* acquire STOCK: its fields */
-	struct hak_heap *from = atomic_load_explicit(&hak_nodes[h->node].stock, memory_order_acquire);
+	struct hak_heap *from = atomic_load_explicit(&hak_nodes[o->node].stock, memory_order_acquire);
 	if (!from || from->abandoned || !hak_trylock(&from->lock))
 		return false;
 	struct hak_slab *s = from->classes[class].head;
 	if (s) {
-		move_slab(from, h, s);
+		move_slab(from, o, s);
 		atomic_fetch_add_explicit(&hak_stock_taken[class], 1, memory_order_relaxed); /* a figure */
 	}
 	hak_unlock(&from->lock);
@@ -567,10 +592,10 @@ static bool take_stock(struct hak_heap *h, unsigned class)
  * slab is made: else the working set would lie twice in memory until it is replaced. Only if the
  * new slabs fit where old ones were, some of those are left to become EMPTY.
  */
-static struct hak_slab *replaced(struct hak_heap *h, unsigned class)
+static struct hak_slab *replaced(struct hak_heap *o, unsigned class)
 {
 	unsigned home = hak_route_home(class);
-	struct hak_heap_class *k = &h->classes[home];
+	struct hak_heap_class *k = &o->classes[home];
 	uint32_t slabs = hak_classes[class].granules <= hak_classes[home].granules ? k->slabs : 0;
 	return k->nfree > slabs * hak_classes[home].capacity / LEFT_SHARE ? k->tail : NULL;
 }
@@ -579,32 +604,32 @@ static struct hak_slab *replaced(struct hak_heap *h, unsigned class)
  * A slab whose blocks are larger than the class's, to lend one before a slab is made: W_MAX bounds
  * how much larger. The one that got room last lends first, so that others become EMPTY.
  */
-static struct hak_slab *lender(struct hak_heap *h, unsigned class)
+static struct hak_slab *lender(struct hak_heap *o, unsigned class)
 {
 	if (class >= HAK_STATIC_CLASSES)
-		return replaced(h, class);
+		return replaced(o, class);
 	size_t most = (size_t)hak_classes[class].stride * hak_policy()->wmax[hak_route_tier(class)] / 100;
 	for (unsigned c = class + 1; c < HAK_STATIC_CLASSES && hak_classes[c].stride <= most; c++)
-		if (h->classes[c].tail)
-			return h->classes[c].tail;
+		if (o->classes[c].tail)
+			return o->classes[c].tail;
 	return NULL;
 }
 
 /* Makes a slab of granules that were claimed for it. NULL: no memory for its bitmaps, or
  * a guard page that cannot be removed. */
-static struct hak_slab *add_slab(struct hak_heap *h, unsigned class, const struct hak_run *run)
+static struct hak_slab *add_slab(struct hak_heap *o, unsigned class, const struct hak_run *run)
 {
-	struct hak_heap_class *k = &h->classes[class];
+	struct hak_heap_class *k = &o->classes[class];
 	struct hak_slab *s = &run->arena->slabs[run->granule];
-	if ((h->hard && !hak_hardened_claimed(run->arena, run->granule, hak_classes[class].granules,
+	if ((o->hard && !hak_hardened_claimed(run->arena, run->granule, hak_classes[class].granules,
 					      hak_hardened_slab_guarded(run->arena, run->granule))) ||
-	    !hak_slab_init(run->arena, run->granule, class, hak_heap_id(h), run->zero)) {
+	    !hak_slab_init(run->arena, run->granule, class, hak_heap_id(o), run->zero)) {
 		hak_pool_release(run->arena, run->granule, hak_classes[class].granules);
 		return NULL;
 	}
 	k->slabs++;
 	k->nfree += hak_classes[class].capacity;
-	if (h->hard)
+	if (o->hard)
 		hak_hardened_slab_made(s);
 	list_append(k, s);
 	return s;
@@ -619,18 +644,18 @@ bool hak_heap_stock_up(struct hak_heap *stock, unsigned class, const struct hak_
 }
 
 /* A slab is to be made, though there was memory that might have served: says so. */
-static void note_failures(struct hak_heap *h, unsigned class, bool lend)
+static void note_failures(struct hak_heap *o, unsigned class, bool lend)
 {
-	struct hak_heap_class *k = &h->classes[class];
+	struct hak_heap_class *k = &o->classes[class];
 	uint32_t stride = hak_classes[class].stride;
 	if (k->capped) {
 		k->capped--;
-		hak_failure(HAK_FAILURE_CAP, stride, slabs_kept(h, class));
+		hak_failure(HAK_FAILURE_CAP, stride, slabs_kept(o, class));
 	}
-	if (!lend || h->hard || class >= HAK_STATIC_CLASSES || !hak_policy()->wmax[hak_route_tier(class)])
+	if (!lend || o->hard || class >= HAK_STATIC_CLASSES || !hak_policy()->wmax[hak_route_tier(class)])
 		return;
 	for (unsigned c = class + 1; c < HAK_STATIC_CLASSES && hak_classes[c].stride <= SIGHT * stride; c++)
-		if (h->classes[c].tail) {
+		if (o->classes[c].tail) {
 			hak_failure(HAK_FAILURE_THRESHOLD, stride, (uint64_t)hak_classes[c].stride * 100 / stride);
 			return;
 		}
@@ -640,7 +665,8 @@ static void note_failures(struct hak_heap *h, unsigned class, bool lend)
  * NULL: no memory. */
 static struct hak_slab *find_slab(struct hak_heap *h, unsigned class, bool lend)
 {
-	struct hak_heap_class *k = &h->classes[class];
+	struct hak_heap *o = h->home;
+	struct hak_heap_class *k = &o->classes[class];
 	struct hak_run run;
 	/* for new memory, and now and then without: the thread may be on another node by now, or
 	 * have been given a policy. If it cannot change heaps it is served here all the same */
@@ -653,19 +679,19 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class, bool lend)
 		h->stages[HAK_STAGE_OWN]++;
 		return k->head;
 	}
-	while (h->rest) {
-		collect(h, PARCEL_BATCH, false); /* a refill is under way */
+	while (o->rest) {
+		collect(o, PARCEL_BATCH, NULL); /* a refill is under way */
 		if (k->head) {
 			h->stages[HAK_STAGE_OWN]++;
 			return k->head;
 		}
 	}
-	if (take_stock(h, class)) {
+	if (take_stock(o, class)) {
 		h->slab_requests++;
 		h->stages[HAK_STAGE_ADOPTED]++;
 		return k->head;
 	}
-	struct hak_slab *s = lend && !h->hard ? lender(h, class) : NULL;
+	struct hak_slab *s = lend && !h->hard ? lender(o, class) : NULL;
 	if (s) {
 		h->lent++;
 		hak_ace_lent(class);
@@ -673,26 +699,34 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class, bool lend)
 	}
 	h->slab_requests++;
 	/* relaxed: a hint */
-	if (__atomic_load_n(&hak_nodes[h->node].parked, __ATOMIC_RELAXED) && adopt(h, class)) {
+	if (__atomic_load_n(&hak_nodes[h->node].parked, __ATOMIC_RELAXED) && adopt(o, class)) {
 		h->stages[HAK_STAGE_ADOPTED]++;
 		return k->head;
 	}
-	note_failures(h, class, lend);
+	note_failures(o, class, lend);
 	uncache(h);
 	rescue(h);
-	if (!claim_slab(h, class, &run))
+	if (!claim_slab(o, class, &run))
 		return NULL;
-	s = add_slab(h, class, &run);
+	s = add_slab(o, class, &run);
 	if (s) {
 		h->stages[run.stage]++;
 		hak_ace_made(h, class, run.stage);
 		HAK_PROBE(slab_new, hak_classes[class].stride, run.stage);
-		note_live(h);
+		note_live(o);
 	}
 	return s;
 }
 
 /* ---- magazines ------------------------------------------------------------------ */
+
+/* What a class's magazine may grow to, in blocks. */
+static uint32_t magazine_most(unsigned class)
+{
+	size_t stride = hak_classes[class].stride;
+	size_t most = hak_max(CAP_MOST, hak_min(CAP_MOST_TINY, CAP_TINY_BYTES / stride));
+	return (uint32_t)hak_min(most, CAP_BYTES / stride);
+}
 
 static void shape_magazine(struct hak_heap *h, unsigned class)
 {
@@ -706,11 +740,11 @@ static void shape_magazine(struct hak_heap *h, unsigned class)
  * class: then a few cached blocks in many slabs keep all of those from becoming EMPTY. */
 static bool too_large(const struct hak_heap *h, unsigned class)
 {
-	const struct hak_heap_class *k = &h->classes[class];
+	const struct hak_heap_class *k = &h->home->classes[class];
 	if (h->cached <= share())
 		return false;
 	uint64_t live = (uint64_t)k->slabs * hak_classes[class].capacity - k->nfree - hak_heap_cached(h, class);
-	return live < k->cap / 4u || h->cached > budget(h);
+	return live < h->classes[class].cap / 4u || h->cached > budget(h);
 }
 
 static uint32_t first_cap(unsigned class)
@@ -725,7 +759,7 @@ static void drop_magazine(struct hak_heap *h, unsigned class)
 	hak_mag_set_limit(&h->mags[class], NO_ENTRY);
 	hak_mag_set_top(&h->mags[class], NO_ENTRY);
 	hak_meta_free(k->entries, (k->cap + 1) * sizeof *k->entries);
-	h->room -= (size_t)k->cap * h->mags[class].stride;
+	h->home->room -= (size_t)k->cap * h->mags[class].stride;
 	k->entries = NULL;
 	k->cap = 0;
 }
@@ -743,7 +777,7 @@ static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 		memcpy(e + 1, k->entries + 1, n * sizeof *e);
 	void **old = k->entries;
 	uint32_t old_cap = k->cap;
-	h->room += ((size_t)cap - old_cap) * m->stride;
+	h->home->room += ((size_t)cap - old_cap) * m->stride;
 	k->entries = e;
 	k->cap = (uint16_t)cap;
 	hak_mag_set_top(m, e + n);
@@ -758,10 +792,8 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	struct hak_heap_class *k = &h->classes[class];
 	size_t stride = hak_classes[class].stride;
 	uint32_t first = k->entries ? 0 : first_cap(class);
-	if (!k->entries) {
-		size_t most = hak_max(CAP_MOST, hak_min(CAP_MOST_TINY, CAP_TINY_BYTES / stride));
-		k->most = (uint16_t)hak_min(most, CAP_BYTES / stride);
-	}
+	if (!k->entries)
+		k->most = (uint16_t)magazine_most(class);
 	uint32_t cap = first ? first : (uint32_t)hak_min(k->most, k->cap * 2u + 1);
 	if (cap > k->cap && (first || h->cached + (cap - k->cap) * stride <= budget(h)))
 		resize_magazine(h, class, cap);
@@ -790,7 +822,7 @@ static void trim_locked(struct hak_heap *h)
 		if (!k->entries)
 			continue;
 		hak_mag_set_limit(&h->mags[c], k->entries + k->cap);
-		if (k->quiet >= h->trim_quiet && hak_heap_cached(h, c))
+		if (h->home->classes[c].quiet >= h->trim_quiet && hak_heap_cached(h, c))
 			drain_locked(h, c, UINT32_MAX);
 	}
 }
@@ -798,7 +830,7 @@ static void trim_locked(struct hak_heap *h)
 /* Takes up to `want` blocks out of the class's slab s and stores them at --*end. */
 static uint32_t take(struct hak_heap *h, struct hak_slab *s, uint32_t want, void ***end)
 {
-	struct hak_heap_class *k = &h->classes[s->class];
+	struct hak_heap_class *k = &h->home->classes[s->class];
 	if (hak_unlikely(s->hollow))
 		hak_holes_taken(s);
 	uint32_t n = h->hard ? hak_hardened_slab_take(h, s, want, end) : hak_slab_take(s, want, end);
@@ -806,31 +838,47 @@ static uint32_t take(struct hak_heap *h, struct hak_slab *s, uint32_t want, void
 	k->quiet = 0;
 	s->calm = false;
 	s->loose_at = hak_loose_at(hak_slab_class(s)->capacity, s->nfree);
-	h->out += (size_t)n * hak_classes[s->class].stride;
+	h->home->out += (size_t)n * hak_classes[s->class].stride;
 	if (s->nfree == s->set_aside)
 		list_remove(k, s);
 	return n;
 }
 
+/* Gives a magazine that is empty the class's shape; its array stays. */
+static void reshape_magazine(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	size_t old = h->mags[class].stride, stride = hak_classes[class].stride;
+	if (old == stride)
+		return;
+	h->cached -= k->noted * old;
+	h->home->all_cached -= k->noted * old;
+	k->noted = 0;
+	h->home->room += k->cap * stride - k->cap * old;
+	shape_magazine(h, class);
+}
+
 /*
  * A request of a dynamic class. As long as the heap has slabs of it the class is what it was; else
- * it may have become another one, and the heap's magazine, which is empty then, with it. Under the
- * heap's lock a class that is open stays what it is. False: it is closed.
+ * it may have become another one, and the magazines of the heap and its guests, which are empty then,
+ * with it. Under the heap's lock a class that is open stays what it is. False: it is closed.
  */
 static bool enter_dyn(struct hak_heap *h, unsigned class)
 {
-	struct hak_heap_class *k = &h->classes[class];
-	struct hak_mag *m = &h->mags[class];
-	if (k->slabs)
+	struct hak_heap *o = h->home;
+	if (o->classes[class].slabs)
 		return true;
 	if (!hak_route_is_open(class))
 		return false;
-	if (m->stride != hak_classes[class].stride && k->entries) {
-		h->cached -= (size_t)k->noted * m->stride;
-		k->noted = 0;
+	reshape_magazine(o, class);
+	for (struct hak_heap *g = o->guests; g; g = g->next_guest)
+		reshape_magazine(g, class);
+	/* the request's own may have an array for another size */
+	struct hak_heap_class *k = &h->classes[class];
+	uint32_t most = magazine_most(class);
+	if (k->entries && k->cap > most)
 		drop_magazine(h, class);
-	}
-	shape_magazine(h, class);
+	k->most = (uint16_t)most;
 	return true;
 }
 
@@ -850,11 +898,11 @@ static void *take_one(struct hak_heap *h, struct hak_slab *s, bool *fresh)
  * more only if they are at hand. Returns how many. */
 static uint32_t take_many(struct hak_heap *h, struct hak_slab *s, unsigned class, uint32_t want, void **first)
 {
-	struct hak_heap_class *k = &h->classes[class];
+	struct hak_heap *o = h->home;
 	uint32_t left = want;
 	void **end = first + want;
 	bool lent = s && s->class != class;
-	for (; s; s = !left ? NULL : lent ? replaced(h, class) : k->head)
+	for (; s; s = !left ? NULL : lent ? replaced(o, class) : o->classes[class].head)
 		left -= take(h, h->hard ? hak_hardened_slab_any(h, s) : s, left, &end);
 	if (left)
 		memmove(first, first + left, (want - left) * sizeof *first);
@@ -893,7 +941,7 @@ static void *refill_locked(struct hak_heap *h, unsigned class, bool lend)
 	if (!k->entries) /* no memory for an array: one block at a time */
 		return take_one(h, find_slab(h, class, lend), NULL);
 	uint32_t want = k->cap / 2u + 1, n = 0;
-	if (class >= HAK_STATIC_CLASSES && !k->head)
+	if (class >= HAK_STATIC_CLASSES && !h->home->classes[class].head)
 		n = lend_cached(h, hak_route_home(class), want, k->entries + 1);
 	struct hak_slab *s = n ? NULL : find_slab(h, class, lend);
 	if (s && s->class != class && class < HAK_STATIC_CLASSES)
@@ -914,17 +962,18 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh
 	if (fresh)
 		*fresh = false;
 	hak_heap_flush(h);
-	hak_lock(&h->lock);
+	struct hak_heap *o = h->home;
+	hak_lock(&o->lock);
 	if (h->trim)
 		trim_locked(h);
-	if (has_mail(h))
-		collect(h, PARCEL_BATCH, true);
+	if (has_mail(o))
+		collect(o, PARCEL_BATCH, h);
 	void *p = hak_mag_pop(&h->mags[class]);
 	/* unless one came by mail */
 	if (!p && (class < HAK_STATIC_CLASSES || enter_dyn(h, class)))
 		p = h->hard ? refill_hard_locked(h, class) :
 		    fresh   ? take_one(h, find_slab(h, class, lend), fresh) : refill_locked(h, class, lend);
-	hak_unlock(&h->lock);
+	hak_unlock(&o->lock);
 	return p;
 }
 
@@ -955,7 +1004,7 @@ void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p)
 		put_cached(h, class, b->ready_at + rest, n);
 	}
 	if (has_mail(h))
-		collect(h, PARCEL_BATCH, true);
+		collect(h, PARCEL_BATCH, h);
 	hak_unlock(&h->lock);
 }
 
@@ -990,11 +1039,12 @@ static void look_at_next(struct hak_heap *h)
 
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 {
+	struct hak_heap *o = h->home;
 	struct hak_heap_class *k = &h->classes[class];
 	hak_heap_flush(h);
-	hak_lock(&h->lock);
-	if (has_mail(h))
-		collect(h, PARCEL_BATCH, true);
+	hak_lock(&o->lock);
+	if (has_mail(o))
+		collect(o, PARCEL_BATCH, h);
 	if (h->trim)
 		trim_locked(h);
 	else if (too_large(h, class))
@@ -1004,21 +1054,22 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	look_at_next(h);
 	if (!k->entries) {
 		put_cached(h, class, &p, 1);
-		hak_unlock(&h->lock);
+		hak_unlock(&o->lock);
 		return;
 	}
 	struct hak_mag *m = &h->mags[class];
 	if (hak_mag_top(m) >= hak_mag_limit(m))
 		drain_locked(h, class, k->cap / 2u + 1);
 	hak_mag_push(m, hak_mag_top(m), p);
-	hak_unlock(&h->lock);
+	hak_unlock(&o->lock);
 }
 
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p)
 {
-	hak_lock(&h->lock);
+	struct hak_heap *o = h->home;
+	hak_lock(&o->lock);
 	put_cached(h, class, &p, 1);
-	hak_unlock(&h->lock);
+	hak_unlock(&o->lock);
 }
 
 /* ---- remote frees ---------------------------------------------------------------- */
@@ -1030,7 +1081,7 @@ static void flush_locked(struct hak_heap *h)
 	uint32_t n = h->remote_count;
 	h->remote_flushes++;
 	while (n) {
-		struct hak_parcel *parcel = parcel_new(h);
+		struct hak_parcel *parcel = parcel_new(h->home);
 		uint32_t to = 0, left = 0, tag = 0;
 		size_t bytes = 0;
 		const void *before = NULL;
@@ -1059,12 +1110,12 @@ static void flush_locked(struct hak_heap *h)
 		struct hak_heap *o = hak_heap_by_id(to);
 		HAK_STEP(K4);
 		if (!parcel->count) {
-			parcel_free(h, parcel);
+			parcel_free(h->home, parcel);
 			continue;
 		}
 		hak_node_count_frees(h->node, o->node, parcel->count);
-		if (o == h) /* adopted by us since */
-			unpack(h, parcel, false);
+		if (o == h->home) /* adopted by us since */
+			unpack(o, parcel, NULL);
 		else if (push(o, parcel, bytes) > INBOX_MOST)
 			try_collect(o);
 	}
@@ -1076,9 +1127,9 @@ void hak_heap_flush(struct hak_heap *h)
 {
 	if (!h->remote_count)
 		return;
-	hak_lock(&h->lock);
+	hak_lock(&h->home->lock);
 	flush_locked(h);
-	hak_unlock(&h->lock);
+	hak_unlock(&h->home->lock);
 }
 
 /* Locks the heap that owns a block that is out. No lock is held. NULL: it cannot go home. */
@@ -1188,22 +1239,23 @@ static void drain_all(struct hak_heap *h)
 
 void hak_heap_empty(struct hak_heap *h)
 {
-	hak_lock(&h->lock);
+	struct hak_heap *o = h->home;
+	hak_lock(&o->lock);
 	flush_locked(h);
-	collect(h, UINT32_MAX, false);
+	collect(o, UINT32_MAX, NULL);
 	drain_all(h);
-	collect(h, UINT32_MAX, false);
-	release_empty_locked(h, 0);
-	hak_unlock(&h->lock);
+	collect(o, UINT32_MAX, NULL);
+	release_empty_locked(o, 0);
+	hak_unlock(&o->lock);
 }
 
 void hak_heap_return_cached(struct hak_heap *h)
 {
 	/* a signal handler that ends the process may have come in the middle of a slow path */
-	if (!hak_trylock(&h->lock))
+	if (!hak_trylock(&h->home->lock))
 		return;
 	drain_all(h);
-	hak_unlock(&h->lock);
+	hak_unlock(&h->home->lock);
 }
 
 /*
@@ -1224,7 +1276,7 @@ static void trim_if_worth(struct hak_heap *h, uint32_t quiet)
 {
 	size_t bytes = 0;
 	for (unsigned c = 0; c < HAK_CLASSES; c++)
-		if (h->classes[c].quiet > quiet)
+		if (h->home->classes[c].quiet > quiet)
 			bytes += (size_t)hak_heap_cached(h, c) * hak_classes[c].stride;
 	if (bytes >= TRIM_LEAST)
 		ask_for_trim(h, quiet + 1);
@@ -1233,17 +1285,20 @@ static void trim_if_worth(struct hak_heap *h, uint32_t quiet)
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 {
 	/* a stock waits for its use; only who wants everything takes it */
-	if (h->abandoned || (h->stock && quiet) || !hak_trylock(&h->lock))
+	struct hak_heap *o = h->home;
+	if (h->abandoned || (h->stock && quiet) || !hak_trylock(&o->lock))
 		return;
-	collect(h, UINT32_MAX, false);
-	release_empty_locked(h, quiet);
+	if (h == o) {
+		collect(o, UINT32_MAX, NULL);
+		release_empty_locked(o, quiet);
+	}
 	trim_if_worth(h, quiet);
-	hak_unlock(&h->lock);
+	hak_unlock(&o->lock);
 }
 
 bool hak_heap_figures(struct hak_heap *h, struct hak_heap_figures *sum, uint64_t ns)
 {
-	bool locked = !h->abandoned && hak_lock_timed(&h->lock, ns);
+	bool locked = !h->abandoned && hak_lock_timed(&h->home->lock, ns);
 	if (!locked && !h->abandoned)
 		return false;
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
@@ -1259,16 +1314,69 @@ bool hak_heap_figures(struct hak_heap *h, struct hak_heap_figures *sum, uint64_t
 			continue;
 		release_empty_of(h, c);
 		if (cached) {
-			k->quiet = QUIET_MOST;
+			h->home->classes[c].quiet = QUIET_MOST;
 			ask_for_trim(h, QUIET_MOST);
 		}
 	}
 	if (locked)
-		hak_unlock(&h->lock);
+		hak_unlock(&h->home->lock);
 	return true;
 }
 
 /* ---- parking --------------------------------------------------------------------- */
+
+/*
+ * More threads than a few a CPU do not run at once. If each had slabs of its own, each would hold a few
+ * blocks in many of them, and most of what a thread frees would be another heap's. So from a number on new
+ * heaps are guests of those there are, in turn.
+ */
+static struct {
+	struct hak_heap *last; /* of a ring */
+	uint32_t count;
+} homes[HAK_NODES]; /* under ids_lock */
+
+/* By the CPUs of the first thread, before anybody pins any: the process's. With several nodes each may have
+ * as many. */
+static uint32_t homes_most(void)
+{
+	static uint32_t most;
+	cpu_set_t mask;
+	uint32_t each = (uint32_t)hak_option_get(HAK_OPT_heaps_per_cpu);
+	if (!most && each && !hak_sys.getaffinity(sizeof mask, &mask))
+		most = each * (uint32_t)CPU_COUNT(&mask);
+	if (!most)
+		most = UINT32_MAX; /* as asked for, or more CPUs than fit */
+	return most;
+}
+
+/* The heap's home; ids_lock is held, and nobody can find h yet. */
+static void find_home(struct hak_heap *h)
+{
+	struct hak_heap *o = homes[h->node].last;
+	if (h->stock || h->hard)
+		return;
+	if (homes[h->node].count < homes_most()) {
+		h->next_home = o ? o->next_home : h;
+		if (o)
+			o->next_home = h;
+		homes[h->node].last = h;
+		homes[h->node].count++;
+		return;
+	}
+	o = homes[h->node].last = o->next_home;
+	if (o->abandoned)
+		return;
+	hak_lock(&o->lock);
+	h->home = o;
+	h->tag = o->tag;
+	h->next_guest = o->guests;
+	o->guests = h;
+	o->guest_count++;
+	for (unsigned c = HAK_STATIC_CLASSES; c < HAK_CLASSES; c++)
+		if (o->classes[c].slabs)
+			shape_magazine(h, c);
+	hak_unlock(&o->lock);
+}
 
 static struct hak_heap *heap_new(unsigned node, bool stock)
 {
@@ -1284,6 +1392,7 @@ static struct hak_heap *heap_new(unsigned node, bool stock)
 	h->lock = (struct hak_lock)HAK_LOCK_INIT(HAK_RANK_HEAP);
 	h->node = node;
 	h->stock = stock;
+	h->home = h;
 	if (!hak_hardened) {
 		h->remote_limit = HAK_REMOTE_BLOCKS - 1;
 	} else if (!(h->hard = hak_hard_new())) {
@@ -1303,6 +1412,7 @@ static struct hak_heap *heap_new(unsigned node, bool stock)
 	}
 	if (chunk) {
 		h->tag = hak_tag(id, 0);
+		find_home(h);
 		HAK_STEP(P12);
 		atomic_store_explicit(&chunk[id % HAK_CHUNK_HEAPS], h, memory_order_release); /* release HEAP */
 		atomic_store_explicit(&hak_heap_total, id, memory_order_release); /* release HEAP */
@@ -1317,17 +1427,8 @@ static struct hak_heap *heap_new(unsigned node, bool stock)
 struct hak_heap *hak_heap_unpark(unsigned node)
 {
 	struct hak_node *n = &hak_nodes[node];
-	if (!__atomic_load_n(&n->parked, __ATOMIC_RELAXED)) /* a hint */
-		return NULL;
-	HAK_STEP(K2);
-	hak_lock(&n->park_lock);
-	struct hak_heap *h = n->parked;
-	if (h) {
-		__atomic_store_n(&n->parked, h->park_next, __ATOMIC_RELAXED);
-		h->parked = false;
-	}
-	hak_unlock(&n->park_lock);
-	return h;
+	struct hak_heap *h = unpark(n, &n->parked);
+	return h ? h : unpark(n, &n->parked_guests);
 }
 
 struct hak_heap *hak_heap_acquire(unsigned node)
@@ -1352,11 +1453,12 @@ struct hak_heap *hak_heap_stock(unsigned node)
 void hak_heap_park(struct hak_heap *h)
 {
 	struct hak_node *n = &hak_nodes[h->node];
+	struct hak_heap **list = h->home == h ? &n->parked : &n->parked_guests;
 	HAK_STEP(K1);
 	hak_lock(&n->park_lock);
-	h->park_next = n->parked;
+	h->park_next = *list;
 	h->parked = true;
-	__atomic_store_n(&n->parked, h, __ATOMIC_RELAXED); /* racy readers take it as a hint */
+	__atomic_store_n(list, h, __ATOMIC_RELAXED); /* racy readers take it as a hint */
 	hak_unlock(&n->park_lock);
 }
 
@@ -1418,17 +1520,22 @@ void hak_heap_fork_raw(struct hak_heap *self)
 		if (atomic_load_explicit(&n->park_lock.state, memory_order_relaxed)) {
 			/* the list may be half changed: leave its heaps, start anew */
 			n->park_lock.state = 0;
-			n->parked = NULL;
+			n->parked = n->parked_guests = NULL;
 		}
 		n->lock.state = 0; /* growth: at worst a step that was mapped is not opened */
 	}
 	ids_lock.state = 0;
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
 		struct hak_heap *h = hak_heap_by_id(id);
-		if (h && h != self && atomic_load_explicit(&h->lock.state, memory_order_relaxed))
+		if (h && (h != self || h->guests) && atomic_load_explicit(&h->lock.state, memory_order_relaxed))
 			h->abandoned = true;
 		else if (h)
 			h->lock.state = 0;
+	}
+	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
+		struct hak_heap *h = hak_heap_by_id(id);
+		if (h)
+			h->abandoned = h->home->abandoned;
 	}
 	park_vanished(self);
 }

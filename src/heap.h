@@ -6,6 +6,10 @@
  *   lock  written under the heap's lock: once a batch, so without contention
  *   any   any thread, atomically
  *
+ * Where there are many more threads than CPUs a heap is a guest: its slabs, lock, inbox and tag are those of
+ * another heap, its home, and only magazines and buffer its own. Of the fields under the lock those
+ * of slabs and of the inbox are used in homes alone.
+ *
  * A heap is never freed; a tag names one for life. When its thread ends it is parked
  * whole, in O(1), on its node, and the next thread there takes it. Threads before
  * their first allocation and after their end have the static empty heap, whose
@@ -85,7 +89,13 @@ struct hak_heap {
 	_Atomic uint64_t inbox_weight; /* about the bytes that wait in it: a threshold */
 
 	struct hak_lock lock HAK_ALIGNED(HAK_CACHELINE);
+	/* immutable once it can be found: the heap whose slabs it uses, and whose tag and lock are its
+	 * own: itself, or, for a guest, another one of the node */
+	struct hak_heap *home;
+	struct hak_heap *next_home; /* of the node, in a ring; under the lock of ids */
 	/* lock */
+	struct hak_heap *guests, *next_guest;
+	uint32_t guest_count;
 	struct hak_parcel *rest;   /* taken from the inbox, not yet unpacked */
 	struct hak_parcel *spares; /* empty parcels for our own use */
 	uint32_t spare_count;
@@ -97,7 +107,8 @@ struct hak_heap {
 	bool stock;	/* immutable once it can be found: no thread's, never parked, others take its slabs */
 	bool abandoned; /* its state was cut off by a raw fork: never used again */
 	size_t cached;	   /* what its magazines hold, as noted by class */
-	size_t room;	   /* what they hold if all are full; 0: a hardened heap's */
+	size_t all_cached; /* and with its guests' */
+	size_t room;	   /* what all those hold if they are full; 0: a hardened heap's */
 	size_t out;	   /* bytes of its slabs' blocks that are not free in them */
 	size_t live_known; /* what the node knows of out - cached */
 	uint32_t uncache_at; /* class */

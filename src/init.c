@@ -96,6 +96,10 @@ static HAK_COLD void fork_raw(void)
 	hak_arena_lock.state = 0;
 	hak_meta_fork_raw();
 	hak_heap_fork_raw(hak_heap_self);
+	if (hak_heap_self->abandoned) { /* a thread that is not here was in the middle of changing it */
+		hak_heap_self = &hak_heap_none;
+		state = THREAD_NEW;
+	}
 	hak_reclaim_forked(false);
 	hak_engine_forked(true);
 	hak_sys_apart_forked();
@@ -145,9 +149,9 @@ struct hak_heap *hak_self_settle(struct hak_heap *h)
 
 struct hak_heap *hak_self(bool *transient)
 {
-	struct hak_heap *h = hak_heap_self;
 	*transient = false;
-	hak_fork_check();
+	hak_fork_check(); /* may take our heap away */
+	struct hak_heap *h = hak_heap_self;
 	if (h != &hak_heap_none)
 		return hak_self_settle(h);
 	if (!start())

@@ -52,7 +52,9 @@ static void add_heap(struct totals *t, const struct hak_heap *h)
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		const struct hak_heap_class *k = &h->classes[c];
 		uint64_t stride = hak_classes[c].stride;
-		uint64_t cached = hak_heap_cached(h, c);
+		uint64_t cached = h->home == h ? hak_heap_cached(h, c) : 0;
+		for (const struct hak_heap *g = h->guests; g; g = g->next_guest)
+			cached += hak_heap_cached(g, c);
 		uint64_t out = (uint64_t)k->slabs * hak_classes[c].capacity - k->nfree;
 		t->s.cached += cached * stride;
 		if (out > cached) {
@@ -82,9 +84,9 @@ static void collect(struct totals *t)
 		/* its figures belong together only under its lock. One that stays busy is left
 		 * out: its holder may be this very thread, under a signal's handler */
 		for (int tries = 0; tries < LOCK_TRIES; tries++) {
-			if (hak_trylock(&h->lock)) {
+			if (hak_trylock(&h->home->lock)) {
 				add_heap(t, h);
-				hak_unlock(&h->lock);
+				hak_unlock(&h->home->lock);
 				break;
 			}
 			sched_yield();

@@ -45,6 +45,16 @@ static inline void suite_stay(void)
 	sched_setaffinity(0, sizeof set, &set);
 }
 
+/* For tests of heaps that share slabs: from the n-th thread on they do, wherever the test runs.
+ * Before the first allocation. */
+static inline int suite_one_cpu(size_t bytes, void *mask)
+{
+	memset(mask, 0, bytes);
+	CPU_SET(0, (cpu_set_t *)mask);
+	return 0;
+}
+#define suite_share(homes) (hak_sys.getaffinity = suite_one_cpu, hak_option_values[HAK_OPT_heaps_per_cpu] = (homes))
+
 /* For inner loops: ck_assert writes to a pipe even when it holds. */
 #define EXPECT(condition, ...)                                                                     \
 	do {                                                                                       \

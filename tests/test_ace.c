@@ -6,6 +6,7 @@
 #include "ace/learn.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "ace/ace.h"
@@ -16,6 +17,7 @@
 #include "front.h"
 #include "init.h"
 #include "options.h"
+#include "sys/sys.h"
 
 #include "suite.h"
 
@@ -455,7 +457,56 @@ START_TEST(a_size_that_the_user_chose_is_served_from_the_start_and_aligned_block
 }
 END_TEST
 
+static pthread_barrier_t turn;
+
+/* Has a heap before there is a block of the class, and another that comes later, free every third. */
+static void *guest(void *arg)
+{
+	uint32_t from = (uint32_t)(uintptr_t)arg;
+	void *first = from ? NULL : hak_malloc(64);
+	if (!from) {
+		pthread_barrier_wait(&turn);
+		pthread_barrier_wait(&turn);
+	}
+	for (uint32_t i = from; i < 1000; i += 3) {
+		hak_free(blocks[i]);
+		blocks[i] = NULL;
+	}
+	hak_free(first);
+	/* blocks[0] and what came next went through our own magazine */
+	unsigned class = hak_route_class(33296);
+	return hak_heap_self->mags[class].stride == 33296 && hak_heap_cached(hak_heap_self, class) ? NULL : "no block of the class is cached";
+}
+
+START_TEST(guests_know_the_classes_of_their_home)
+{
+	pthread_t early, late;
+	void *fault;
+	suite_share(1);
+	suite_quiet();
+	hak_option_values[HAK_OPT_dyn1] = 33296;
+	hak_option_values[HAK_OPT_learn] = 0;
+	hak_learn_start();
+	hak_free(hak_malloc(64));
+	pthread_barrier_init(&turn, NULL, 2);
+	ck_assert(!pthread_create(&early, NULL, guest, (void *)0));
+	pthread_barrier_wait(&turn);
+	fill(1000, 33296);
+	pthread_barrier_wait(&turn);
+	pthread_join(early, &fault);
+	EXPECT(!fault, "%s", (const char *)fault);
+	struct hak_heap *parked = hak_heap_acquire(0); /* so that the next thread gets a new one */
+	ck_assert(!pthread_create(&late, NULL, guest, (void *)1));
+	pthread_join(late, &fault);
+	EXPECT(!fault, "%s", (const char *)fault);
+	hak_heap_park(parked);
+	ck_assert_uint_eq(hak_heap_count(), 3);
+	check_and_free(1000, 1);
+}
+END_TEST
+
 SUITE("ace", 60,
+      CALM(guests_know_the_classes_of_their_home),
       CALM(the_bandit_plays_as_the_paper_says_and_its_regret_is_within_the_bound),
       CALM(a_budget_is_shared_so_that_nobody_could_get_more_without_another_getting_less),
       CALM(a_size_that_fits_badly_gets_a_class_and_one_that_fits_does_not),

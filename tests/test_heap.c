@@ -14,6 +14,7 @@
 #include "options.h"
 #include "reclaim.h"
 #include "stats.h"
+#include "sys/sys.h"
 
 #include "suite.h"
 
@@ -80,7 +81,7 @@ static void drain(uint32_t from, uint32_t to)
 	}
 }
 
-/* The state of every list and counter of a heap, from the slabs up. Its owner calls. */
+/* The state of every list and counter of a heap with slabs, from those up. Its owner calls. */
 static void check_heap(struct hak_heap *h)
 {
 	size_t room = 0;
@@ -105,7 +106,13 @@ static void check_heap(struct hak_heap *h)
 		EXPECT(slabs <= k->slabs, "class %u: %u slabs listed of %u", c, slabs, k->slabs);
 		EXPECT(hak_heap_cached(h, c) <= k->cap, "magazine of class %u", c);
 		room += (size_t)k->cap * hak_classes[c].stride;
+		for (struct hak_heap *g = h->guests; g; g = g->next_guest)
+			room += (size_t)g->classes[c].cap * hak_classes[c].stride;
 	}
+	size_t cached = h->cached;
+	for (struct hak_heap *g = h->guests; g; g = g->next_guest)
+		cached += g->cached;
+	EXPECT(h->all_cached == cached, "%zu cached, %zu in all", cached, h->all_cached);
 	EXPECT(h->room == room, "room for %zu in magazines of %zu", h->room, room);
 	hak_unlock(&h->lock);
 }
@@ -345,7 +352,8 @@ static void *frees_all_and_sleeps(void *arg)
 	return arg;
 }
 
-START_TEST(threads_that_freed_all_and_sleep_keep_little)
+/* Each had 44 MiB. Returns the KiB of slabs a thread that are left. */
+static unsigned sleep_over(void)
 {
 	pthread_t threads[SLEEPERS];
 	suite_quiet();
@@ -355,12 +363,126 @@ START_TEST(threads_that_freed_all_and_sleep_keep_little)
 		ck_assert(!pthread_create(&threads[i], NULL, frees_all_and_sleeps, NULL));
 	pthread_barrier_wait(&asleep);
 	hak_reclaim_all();
-	/* each had 44 MiB */
-	EXPECT(hak_nodes[0].live_bytes / 1024 <= (uint64_t)SLEEPERS * SLEEPER_KIB, "%llu KiB a thread",
-	       (unsigned long long)hak_nodes[0].live_bytes / 1024 / SLEEPERS);
+	unsigned left = (unsigned)(hak_nodes[0].live_bytes / 1024 / SLEEPERS);
 	pthread_barrier_wait(&morning);
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_join(threads[i], NULL);
+	return left;
+}
+
+START_TEST(threads_that_freed_all_and_sleep_keep_little)
+{
+	suite_share(0);
+	unsigned left = sleep_over();
+	EXPECT(left <= SLEEPER_KIB, "%u KiB a thread", left);
+}
+END_TEST
+
+/* What they have cached lies in more slabs, since they share those. */
+START_TEST(guests_that_freed_all_and_sleep_keep_more_but_not_much)
+{
+	suite_share(4);
+	unsigned left = sleep_over();
+	EXPECT(left <= 2 * SLEEPER_KIB, "%u KiB a thread", left);
+}
+END_TEST
+
+/* ---- threads beyond a few a CPU --------------------------------------------------------- */
+
+START_TEST(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them)
+{
+	struct order half = { 0, MANY, 2, 64 }, own = { 0, MANY, 0, 64 };
+	suite_share(1);
+	suite_quiet();
+	fill(64, 0, MANY);
+	uint64_t fresh = new_memory();
+	uint32_t slabs = hak_heap_self->classes[HAK_CLASS_64].slabs;
+	in_thread(free_them, &half);
+	ck_assert_uint_eq(hak_heap_count(), 2);
+	ck_assert_ptr_eq(hak_heap_by_id(2)->home, hak_heap_self);
+	ck_assert_uint_eq(hak_heap_by_id(2)->tag, hak_heap_self->tag);
+	uint64_t before = stats().remote_frees; /* it had a heap */
+	ck_assert_uint_le(before, 20);
+	for (uint32_t i = 0; i < MANY; i += 2)
+		fill(64, i, i + 1);
+	/* but for what the guest has in its magazine */
+	ck_assert_uint_le(hak_heap_self->classes[HAK_CLASS_64].slabs, slabs + 1);
+	drain(0, MANY);
+	in_thread(fill_them, &own);
+	ck_assert_uint_eq(hak_heap_count(), 2);
+	EXPECT(new_memory() <= fresh + 1, "%zu new slabs", (size_t)(new_memory() - fresh));
+	ck_assert_uint_eq(stats().live, MANY * 64);
+	check_heap(hak_heap_self);
+	drain(0, MANY);
+	ck_assert_uint_eq(stats().remote_frees, before);
+	ck_assert_uint_eq(stats().live, 0);
+	settle();
+	ck_assert_uint_eq(stats().cached, 0);
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
+	check_heap(hak_heap_self);
+}
+END_TEST
+
+/* Frees every second one of the blocks it was told of, and stays. */
+static void *frees_and_stays(void *arg)
+{
+	void *fault = free_them(arg);
+	pthread_barrier_wait(&asleep);
+	pthread_barrier_wait(&morning);
+	return fault;
+}
+
+START_TEST(the_slabs_of_a_home_stay_while_it_has_guests)
+{
+	struct order first = { 0, 10000, 2, 64 }, some = { 1, 1000, 2, 0 };
+	pthread_t guest;
+	suite_share(2);
+	suite_quiet();
+	pthread_barrier_init(&asleep, NULL, 2);
+	pthread_barrier_init(&morning, NULL, 2);
+	fill(1024, 10000, 10001);
+	in_thread(fill_them, &first); /* the second home, parked again */
+	struct hak_heap *home = hak_heap_by_id(2), *h[2];
+	ck_assert_ptr_eq(home->home, home);
+	for (int i = 0; i < 2; i++) /* a guest of each */
+		h[i] = hak_heap_acquire(0);
+	ck_assert_ptr_eq(h[0], home);
+	ck_assert_ptr_eq(h[1]->home, hak_heap_self);
+	struct hak_heap *second = hak_heap_acquire(0);
+	ck_assert_ptr_eq(second->home, home);
+	hak_heap_park(h[0]);
+	hak_heap_park(second);
+	hak_heap_park(h[1]);
+	uint32_t slabs = home->classes[HAK_CLASS_64].slabs;
+	fill(64, 15000, 19000);
+	ck_assert_uint_eq(stats().stages[HAK_STAGE_ADOPTED], 0);
+	ck_assert_uint_eq(home->classes[HAK_CLASS_64].slabs, slabs);
+	/* a parked home goes to the next thread before a guest does */
+	ck_assert(!pthread_create(&guest, NULL, frees_and_stays, &some));
+	pthread_barrier_wait(&asleep);
+	ck_assert(!home->parked && second->parked && h[1]->parked);
+	pthread_barrier_wait(&morning);
+	pthread_join(guest, NULL);
+	for (uint32_t i = 1; i < 10000; i += 2)
+		if (i >= 1000)
+			drain(i, i + 1);
+	drain(10000, 10001);
+	drain(15000, 19000);
+	settle();
+	ck_assert_uint_eq(stats().live, 0);
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
+	for (uint32_t id = 1; id <= 2; id++)
+		check_heap(hak_heap_by_id(id));
+}
+END_TEST
+
+START_TEST(without_a_limit_each_thread_has_slabs_of_its_own)
+{
+	struct hak_heap *h[20];
+	suite_share(0);
+	suite_quiet();
+	for (int i = 0; i < 20; i++)
+		ck_assert((h[i] = hak_heap_acquire(0)) && h[i]->home == h[i]);
 }
 END_TEST
 
@@ -608,6 +730,10 @@ SUITE("heap", 30,
       CALM(what_an_ended_thread_left_half_full_is_adopted),
       CALM(a_parked_heap_gives_up_what_it_cached_when_memory_is_asked_back),
       CALM(threads_that_freed_all_and_sleep_keep_little),
+      CALM(guests_that_freed_all_and_sleep_keep_more_but_not_much),
+      CALM(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them),
+      CALM(the_slabs_of_a_home_stay_while_it_has_guests),
+      CALM(without_a_limit_each_thread_has_slabs_of_its_own),
       CALM(destructors_after_ours_allocate_and_free_and_lose_nothing),
       CALM(empty_slabs_serve_every_other_class_without_new_memory),
       CALM(in_steady_state_slabs_are_hardly_asked_for_and_superslabs_never),

@@ -18,6 +18,7 @@
 #include "reclaim.h"
 #include "route.h"
 #include "stats.h"
+#include "sys/sys.h"
 
 #include "suite.h"
 
@@ -235,6 +236,14 @@ START_TEST(nor_with_the_smallest_magazines_and_huge_zones_from_the_start)
 }
 END_TEST
 
+START_TEST(nor_when_all_threads_share_one_heap_s_slabs)
+{
+	suite_share(1);
+	hak_option_values[HAK_OPT_decay_ms] = 1;
+	run();
+}
+END_TEST
+
 /* ---- one allocates, others free ---------------------------------------------------------------- */
 
 #define RING 1024u
@@ -287,4 +296,5 @@ SUITE("stress", 60.0 * times(),
       CALM(nothing_overlaps_is_lost_or_doubled),
       CALM(nor_while_the_reclaimer_gives_memory_back_all_the_time),
       CALM(nor_with_the_smallest_magazines_and_huge_zones_from_the_start),
+      CALM(nor_when_all_threads_share_one_heap_s_slabs),
       CALM(a_producer_and_its_consumers_reach_a_steady_state))

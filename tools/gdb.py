@@ -80,6 +80,10 @@ class Live:
         return number(self.classes_at + c * self.class_bytes + field)
 
 
+def heaps(live):
+    return ((h, live.heap(h)) for h in range(1, number(live.heap_count_at) + 1))
+
+
 def cached(live, heap, c, block):
     """True if the block lies in the heap's magazine of its class."""
     entries = word(heap + live.heap_classes + c * live.heap_class_bytes + live.class_entries)
@@ -98,8 +102,7 @@ def on_its_way(live, owner, block):
     """The number of the heap that holds the block for its owner; 0: it is in the owner's inbox."""
     if block in parcels(live, word(owner + live.heap_inbox)) or block in parcels(live, word(owner + live.heap_rest)):
         return 0
-    for h in range(1, number(live.heap_count_at) + 1):
-        heap = live.heap(h)
+    for h, heap in heaps(live):
         count = number(heap + live.heap_remote_count)
         if any(word(heap + live.heap_remote + i * 8) == block for i in range(count)):
             return h
@@ -110,8 +113,10 @@ def state(live, slab, heap, c, index, block):
     free_words = word(slab + live.slab_free_words)
     if word(free_words + index // 64 * 8) >> index % 64 & 1:
         return "free" + (", never used" if index >= number(slab + live.slab_carved) else "")
-    if cached(live, heap, c, block):
-        return "free, in the heap's magazine"
+    # the owner's, or one of a thread that uses its slabs
+    for h, other in heaps(live):
+        if cached(live, other, c, block):
+            return "free, in the heap's magazine" if other == heap else "free, in heap %d's magazine" % h
     holder = on_its_way(live, heap, block)
     if holder is not None:
         return "free, on its way home" + (" from heap %d" % holder if holder else "")

@@ -251,6 +251,12 @@ struct sums {
 	uint64_t live, cached, tier[3], heaps;
 	uint64_t counter[COUNTERS_MOST], stage[HAK_LIVE_STAGES];
 	uint64_t *node_live, *node_remote;
+	struct blocks *blocks; /* by node and class */
+};
+
+/* A heap's magazines may hold blocks of another's slabs, of the same node. */
+struct blocks {
+	uint64_t out, cached;
 };
 
 static int counter_number(const struct process *p, int which, uint64_t count, const char *name)
@@ -274,13 +280,9 @@ static void add_heap(const struct process *p, struct sums *s, const char *heap)
 		uint64_t entries = u64(k, l->class_entries), cached = 0;
 		if (entries)
 			cached = (u64(heap, l->heap_mags + (size_t)c * l->mag_bytes + l->mag_top) - entries) / 8;
-		s->cached += cached * p->stride[c];
-		if (out > cached) {
-			uint64_t live = (out - cached) * p->stride[c];
-			s->live += live;
-			s->tier[c < l->tiny_classes ? 0 : c < l->pool_classes ? 1 : 2] += live;
-			s->node_live[node] += live;
-		}
+		struct blocks *b = &s->blocks[(size_t)node * l->class_count + c];
+		b->out += out;
+		b->cached += cached;
 	}
 	for (uint64_t i = 0; i < l->heap.count; i++)
 		s->counter[i] += u64(heap, p->counters[1][i].at);
@@ -288,6 +290,19 @@ static void add_heap(const struct process *p, struct sums *s, const char *heap)
 		s->stage[i] += u64(heap, l->heap_stages + i * 8);
 	if (remote >= 0)
 		s->node_remote[node] += u64(heap, p->counters[1][remote].at);
+}
+
+static void add_blocks(const struct process *p, struct sums *s, uint32_t node, uint32_t c)
+{
+	const struct hak_live *l = &p->live;
+	const struct blocks *b = &s->blocks[(size_t)node * l->class_count + c];
+	s->cached += b->cached * p->stride[c];
+	if (b->out <= b->cached)
+		return;
+	uint64_t live = (b->out - b->cached) * p->stride[c];
+	s->live += live;
+	s->tier[c < l->tiny_classes ? 0 : c < l->pool_classes ? 1 : 2] += live;
+	s->node_live[node] += live;
 }
 
 /* A heap whose lock is taken is in the middle of a change: again, and in the end as it is. */
@@ -325,7 +340,8 @@ static void sum_heaps(const struct process *p, struct sums *s)
 	copy(p->pid, l->heap_count_at, &count, sizeof count);
 	s->heaps = count;
 	uint64_t *at = calloc(l->chunk_heaps, sizeof *at);
-	for (uint64_t chunk = 0; at && chunk <= count / l->chunk_heaps; chunk++) {
+	s->blocks = calloc((size_t)l->node_count * l->class_count, sizeof *s->blocks);
+	for (uint64_t chunk = 0; at && s->blocks && chunk <= count / l->chunk_heaps; chunk++) {
 		uint64_t table = word_at(p, l->heap_chunks_at + chunk * 8);
 		uint32_t first = chunk == 0; /* ids begin at 1 */
 		uint32_t end = (uint32_t)(count - chunk * l->chunk_heaps + 1);
@@ -334,6 +350,10 @@ static void sum_heaps(const struct process *p, struct sums *s)
 		if (table && copy(p->pid, table, at, end * sizeof *at))
 			add_heaps(p, s, at + first, end - first);
 	}
+	for (uint32_t n = 0; s->blocks && n < l->node_count; n++)
+		for (uint32_t c = 0; c < l->class_count; c++)
+			add_blocks(p, s, n, c);
+	free(s->blocks);
 	free(at);
 }
 

@@ -45,7 +45,7 @@ struct hak_node {
 	/* from DIRECT on: what the pool is for (node.c); 0: not in use. Immutable once set */
 	_Atomic uint64_t key;
 	struct hak_lock park_lock;
-	struct hak_heap *parked; /* under park_lock */
+	struct hak_heap *parked, *parked_guests; /* under park_lock */
 	struct hak_heap *_Atomic stock; /* a heap of no thread: slabs made ready (ace/prewarm.h); NULL: none */
 } HAK_ALIGNED(HAK_CACHELINE);
 

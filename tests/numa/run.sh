@@ -264,10 +264,10 @@ if [[ -z $preload ]]; then
 fi
 
 several='[248]nodes*' # machines with several nodes that all have memory and CPUs
-job placement 400 show "$several" "$under placement --min $min"
-job placement-together 400 quiet '2nodes-*' "$under placement --brief --together"
+job placement 1200 show "$several" "$under placement --min $min"
+job placement-together 1200 quiet '2nodes-*' "$under placement --brief --together"
 # In a container nothing is printed about what is denied there.
-job container-placement 400 show '4nodes*' "$under container placement --min 99 2>/tmp/said; status=\$?
+job container-placement 1200 show '4nodes*' "$under container placement --min 99 2>/tmp/said; status=\$?
 	cat /tmp/said; [ ! -s /tmp/said ] && exit \$status"
 
 # policy NAME MACHINES COMMAND...: one row of the table in doc/numa.md, which has each of these names once
