@@ -40,6 +40,7 @@
  * pages are 6 MiB), and many threads with a few blocks of many sizes each must not hold a
  * huge page for every few. */
 #define LIVE_BEFORE_HUGE ((size_t)4 << 20)
+#define GUESTS_COUNTED 16u /* of more the notes must do: counting is linear */
 #define OWN_BEFORE_ASKING 16u /* refills from own slabs until the thread's policy is asked for */
 /* A hardened heap keeps EMPTY slabs of a class as long as it has no more than this free: blocks
  * return at random, and each slab that is made costs system calls for its guard page. */
@@ -429,7 +430,7 @@ static bool wants_huge(struct hak_heap *o)
 		return true;
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		note_cached(o, c);
-		for (struct hak_heap *g = o->guests; g; g = g->next_guest)
+		for (struct hak_heap *g = o->guest_count <= GUESTS_COUNTED ? o->guests : NULL; g; g = g->next_guest)
 			note_cached(g, c);
 	}
 	return live_bytes(o) >= LIVE_BEFORE_HUGE;
