@@ -10,11 +10,12 @@ set -euo pipefail
 
 usage() {
 	cat <<'END'
-usage: run.sh LIB [--only REGEX] [--keep FOLDER]
+usage: run.sh LIB [--only REGEX] [--once] [--keep FOLDER]
        run.sh --list | --packages | --install
 
   LIB            the library to preload
   --only REGEX   only programs whose name matches
+  --once         hakmem only with HAKMEM_STATS, not without as well
   --keep FOLDER  leave logs, scratch files and statistics in FOLDER
   --list         name the programs and the question each one answers
   --packages     name the Debian packages they need
@@ -31,10 +32,12 @@ action=run
 lib=
 only=.
 keep=
+once=0
 
 while (($# > 0)); do
 	case $1 in
 	--list | --packages | --install) action=${1#--} ;;
+	--once) once=1 ;;
 	--only | --keep)
 		(($# > 1)) || { usage >&2; exit 2; }
 		if [[ $1 == --only ]]; then only=$2; else keep=$2; fi
@@ -259,17 +262,21 @@ same() { # NAME MODE OTHER: results and exit statuses agree
 
 # Prints the reason and the mode it was seen in, or nothing.
 run_program() { # NAME
-	run_mode "$1" preload || { blame=preload; return 1; }
+	local base=preload
+	if ((once && is_hakmem)); then base=stats; fi
+	run_mode "$1" "$base" || { blame=$base; return 1; }
 	if ((is_hakmem)); then
-		run_mode "$1" stats || { blame=stats; return 1; }
-		same "$1" preload stats || { blame=stats; return 1; }
+		if ((!once)); then
+			run_mode "$1" stats || { blame=stats; return 1; }
+			same "$1" preload stats || { blame=stats; return 1; }
+		fi
 		/usr/bin/python3 -I "$here/src/check_stats.py" "$work/$1/stats/stats" \
 			"$work/$1/stats/pids" >>"$work/$1/stats/log" 2>&1 ||
 			{ blame=stats; return 1; }
 	fi
-	if [[ -s $work/$1/preload/results ]]; then
+	if [[ -s $work/$1/$base/results ]]; then
 		run_mode "$1" bare || { blame=bare; return 1; }
-		same "$1" bare preload || { blame=preload; return 1; }
+		same "$1" bare "$base" || { blame=$base; return 1; }
 	fi
 }
 
