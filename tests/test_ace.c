@@ -482,6 +482,7 @@ START_TEST(guests_know_the_classes_of_their_home)
 {
 	pthread_t early, late;
 	void *fault;
+	suite_stay();
 	suite_share(1);
 	suite_quiet();
 	hak_option_values[HAK_OPT_dyn1] = 33296;

@@ -392,6 +392,7 @@ END_TEST
 START_TEST(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them)
 {
 	struct order half = { 0, MANY, 2, 64 }, own = { 0, MANY, 0, 64 };
+	suite_stay();
 	suite_share(1);
 	suite_quiet();
 	fill(64, 0, MANY);
@@ -436,6 +437,7 @@ START_TEST(the_slabs_of_a_home_stay_while_it_has_guests)
 {
 	struct order first = { 0, 10000, 2, 64 }, some = { 1, 1000, 2, 0 };
 	pthread_t guest;
+	suite_stay();
 	suite_share(2);
 	suite_quiet();
 	pthread_barrier_init(&asleep, NULL, 2);
@@ -479,6 +481,7 @@ END_TEST
 START_TEST(without_a_limit_each_thread_has_slabs_of_its_own)
 {
 	struct hak_heap *h[20];
+	suite_stay();
 	suite_share(0);
 	suite_quiet();
 	for (int i = 0; i < 20; i++)
