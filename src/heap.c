@@ -935,14 +935,14 @@ static uint32_t lend_cached(struct hak_heap *h, unsigned from, uint32_t want, vo
 
 static void *refill_locked(struct hak_heap *h, unsigned class, bool lend)
 {
-	struct hak_heap_class *k = &h->classes[class];
+	struct hak_heap_class *k = &h->classes[class], *of_home = &h->home->classes[class];
 	h->refills++;
 	look_at_next(h);
 	grow_magazine(h, class);
 	if (!k->entries) /* no memory for an array: one block at a time */
 		return take_one(h, find_slab(h, class, lend), NULL);
 	uint32_t want = k->cap / 2u + 1, n = 0;
-	if (class >= HAK_STATIC_CLASSES && !h->home->classes[class].head)
+	if (class >= HAK_STATIC_CLASSES && !of_home->head)
 		n = lend_cached(h, hak_route_home(class), want, k->entries + 1);
 	struct hak_slab *s = n ? NULL : find_slab(h, class, lend);
 	if (s && s->class != class && class < HAK_STATIC_CLASSES)
