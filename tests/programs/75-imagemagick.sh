@@ -4,11 +4,11 @@
 # Does imagemagick compute the same pixels with its threads?
 . "${BASH_SOURCE%/*}/lib.sh"
 packages imagemagick
-# Version 7 calls it magick and keeps the old name.
-commands convert
+# Version 7 calls it magick and keeps the old name. By its path: other programs are called convert too.
+commands /usr/bin/convert
 begin
 
-tool=convert
+tool=/usr/bin/convert
 ! command -v magick >/dev/null || tool=magick
 
 # -colorspace, -resize, -blur and -distort run in OpenMP threads.
