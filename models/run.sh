@@ -45,11 +45,12 @@ for tool in spin timeout "${cc%% *}"; do
 	fi
 done
 
-# build_and_run LABEL MODEL FLAGS...: sets $errors, $states, $depth, $why
+# build_and_run LABEL MODEL FLAGS...: sets $errors, $states, $depth, $why, and $begun to $SECONDS then
 build_and_run()
 {
 	local label=$1 model=$2 dir pan_flags=-n status=0
 	shift 2
+	begun=$SECONDS
 	dir=$work/run
 	rm -rf "$dir"
 	mkdir "$dir"
@@ -96,7 +97,7 @@ holds()
 	build_and_run "$@"
 	if [ "$errors" = 0 ] && [ -z "$why" ]; then
 		passed=$((passed + 1))
-		printf 'ok    %-9s %10s states, depth %3s, 0 errors  %s\n' "$2" "$states" "$depth" "$1"
+		printf 'ok    %-9s %10s states, depth %3s, 0 errors  %s (%d s)\n' "$2" "$states" "$depth" "$1" $((SECONDS - begun))
 	else
 		failed=$((failed + 1))
 		printf 'FAIL  %-9s %s: %s\n' "$2" "$1" "${why:-no result}"
@@ -114,7 +115,7 @@ caught()
 	opt=-O2
 	if [ "$errors" = 1 ] && [[ $why == "assertion violated"*"$expect"* ]]; then
 		passed=$((passed + 1))
-		printf 'ok    %-9s %10s states, caught            %s\n' "$1" "$states" "$label"
+		printf 'ok    %-9s %10s states, caught            %s (%d s)\n' "$1" "$states" "$label" $((SECONDS - begun))
 	else
 		failed=$((failed + 1))
 		printf 'FAIL  %-9s %s: not caught as expected: %s\n' "$1" "$label" "${why:-0 errors}"

@@ -62,6 +62,7 @@ static void look(uint64_t pages[JUDGE_NODES])
 {
 	static unsigned char *block[BLOCKS];
 	uint64_t random = 0x9e3779b97f4a7c15ull;
+	struct judge_look known = { 0 };
 
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		size_t bytes = 16 + judge_random(&random) % 20000;
@@ -70,7 +71,7 @@ static void look(uint64_t pages[JUDGE_NODES])
 		if (!block[i])
 			judge_end(JUDGE_WRONG, "malloc failed");
 		judge_touch(block[i], bytes);
-		judge_count(block[i], bytes, pages);
+		judge_count(&known, block[i], bytes, pages);
 	}
 	for (unsigned i = 0; i < BLOCKS; i++)
 		free(block[i]);

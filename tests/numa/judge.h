@@ -152,8 +152,16 @@ static inline unsigned judge_page(void *page, int where)
 	return (unsigned)where;
 }
 
+/* Answers of one look at many blocks, during which no page moves: of those of the same page one asks. */
+struct judge_look {
+	struct {
+		uintptr_t page; /* 0: none */
+		unsigned node;
+	} known[1024];
+};
+
 /* Adds the pages that a touched block lies on, by node. */
-static inline void judge_count(const void *p, size_t bytes, uint64_t pages[JUDGE_NODES])
+static inline void judge_count(struct judge_look *look, const void *p, size_t bytes, uint64_t pages[JUDGE_NODES])
 {
 	uintptr_t page = (uintptr_t)p & -JUDGE_PAGE, end = (uintptr_t)p + bytes;
 
@@ -162,11 +170,23 @@ static inline void judge_count(const void *p, size_t bytes, uint64_t pages[JUDGE
 		int where[256];
 		size_t n = 0;
 
-		for (; n < 256 && page < end; page += JUDGE_PAGE)
-			ask[n++] = (void *)page;
-		judge_ask(ask, where, n);
-		while (n--)
-			pages[judge_page(ask[n], where[n])]++;
+		for (; n < 256 && page < end; page += JUDGE_PAGE) {
+			size_t at = page / JUDGE_PAGE % 1024;
+
+			if (look->known[at].page == page)
+				pages[look->known[at].node]++;
+			else
+				ask[n++] = (void *)page;
+		}
+		if (n)
+			judge_ask(ask, where, n);
+		while (n--) {
+			size_t at = (uintptr_t)ask[n] / JUDGE_PAGE % 1024;
+
+			look->known[at].page = (uintptr_t)ask[n];
+			look->known[at].node = judge_page(ask[n], where[n]);
+			pages[look->known[at].node]++;
+		}
 	}
 }
 

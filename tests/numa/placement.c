@@ -24,10 +24,11 @@
 #define MAX_BLOCKS 20000
 #define HUGE_PAGE (2ul << 20) /* only decides which pages a first touch can be judged by */
 #define BIG_MAX (1024ul << 20)
+#define BIG_SHORT (192ul << 20)
 /* Blocks whose memory an allocator keeps for the next one: of a mapping that others share, of their own. */
 #define REUSED_SHARED (56ul << 20)
 #define REUSED_OWN (128ul << 20)
-#define ROUNDS 4
+#define ROUNDS (option_short ? 2 : 4)
 #define COMERS 4 /* threads per node that come and go */
 #define KEPT(range) ((range)->blocks / 8) /* outlive the rest: no heap is ever wholly free */
 
@@ -67,7 +68,7 @@ static struct {
 	cpu_set_t cpus[JUDGE_NODES];
 } machine;
 
-static unsigned option_ops = 500;
+static unsigned option_ops = 500, option_short;
 
 /* ---- the machine ---- */
 
@@ -159,18 +160,20 @@ static void drop(struct batch *batch, unsigned keep, uint64_t *state)
 	}
 }
 
-static bool block_is_on(const unsigned char *block, size_t bytes, unsigned node)
+static bool block_is_on(struct judge_look *look, const unsigned char *block, size_t bytes, unsigned node)
 {
 	uint64_t pages[JUDGE_NODES] = { 0 };
 
-	judge_count(block, bytes, pages);
+	judge_count(look, block, bytes, pages);
 	return judge_share(machine.id[node], pages) == 100.0;
 }
 
 static void judge(const struct batch *batch, unsigned node, struct count *count)
 {
+	struct judge_look look = { 0 };
+
 	for (unsigned i = 0; i < batch->count; i++)
-		count->own += block_is_on(batch->block[i], batch->bytes[i], node);
+		count->own += block_is_on(&look, batch->block[i], batch->bytes[i], node);
 	count->all += batch->count;
 }
 
@@ -436,8 +439,9 @@ static void judge_slice(const struct actor *a)
 	uintptr_t high = ((uintptr_t)a->big + a->big_bytes) & -HUGE_PAGE;
 	struct count *count = &a->cell->node[a->node];
 	uint64_t pages[JUDGE_NODES] = { 0 };
+	struct judge_look look = { 0 };
 
-	judge_count((void *)low, high - low, pages);
+	judge_count(&look, (void *)low, high - low, pages);
 	count->own += pages[machine.id[a->node]];
 	count->all += (high - low) / JUDGE_PAGE;
 }
@@ -479,7 +483,9 @@ static void touch_in_slices(size_t bytes, const struct range *range, struct cell
 
 static void run_touch(const struct range *range, struct cell *cell)
 {
-	touch_in_slices(free_bytes() / 2 < BIG_MAX ? free_bytes() / 2 : BIG_MAX, range, cell);
+	size_t most = option_short ? BIG_SHORT : BIG_MAX, half = free_bytes() / 2;
+
+	touch_in_slices(half < most ? half : most, range, cell);
 }
 
 static void run_touch_reused(const struct range *range, struct cell *cell)
@@ -517,8 +523,8 @@ static void run_cell(unsigned s, unsigned r, struct cell *cell)
 /* The child finds the cell at the same offset of the memory file it inherits. */
 static void spawn_cell(unsigned s, unsigned r, int fd, const struct cell *cell)
 {
-	char situation[12], range[12], file[12], ops[12];
-	char *argv[] = { (char *)"placement", (char *)"--cell", situation, range, file, ops, NULL };
+	char situation[12], range[12], file[12], ops[12], is_short[12];
+	char *argv[] = { (char *)"placement", (char *)"--cell", situation, range, file, ops, is_short, NULL };
 	int error, status;
 	pid_t child;
 
@@ -526,6 +532,7 @@ static void spawn_cell(unsigned s, unsigned r, int fd, const struct cell *cell)
 	snprintf(range, sizeof(range), "%u", r);
 	snprintf(file, sizeof(file), "%d", fd);
 	snprintf(ops, sizeof(ops), "%u", option_ops);
+	snprintf(is_short, sizeof(is_short), "%u", option_short);
 	fflush(stdout);
 	error = posix_spawn(&child, "/proc/self/exe", NULL, NULL, argv, environ);
 	if (error)
@@ -611,11 +618,12 @@ static unsigned print_table(const struct cell *cells, unsigned wanted, bool per_
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: placement [--min PERCENT] [--only SITUATION]... [--ops N] [--brief]\n"
-		     "                 [--together]\n"
+	fprintf(out, "usage: placement [--min PERCENT] [--only SITUATION]... [--ops N] [--short]\n"
+		     "                 [--brief] [--together]\n"
 		     "  --min PERCENT   end with 1 when a node's share is below in any row\n"
 		     "  --only NAME     this situation; may be repeated\n"
 		     "  --ops N         operations between a thread's move and its judged blocks (%u)\n"
+		     "  --short         half the rounds, and a fifth of the large block\n"
 		     "  --brief         only the rows over all nodes\n"
 		     "  --together      all situations in this process instead of one process each\n",
 		option_ops);
@@ -651,6 +659,7 @@ static int child_main(char **argv)
 	if (s >= SITUATIONS || r >= RANGES)
 		return JUDGE_BROKEN;
 	option_ops = number(argv[3]);
+	option_short = number(argv[4]);
 	run_cell(s, r, &share_cells((int)number(argv[2]))[s * RANGES + r]);
 	return 0;
 }
@@ -660,8 +669,8 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "min", required_argument, NULL, 'm' },  { "only", required_argument, NULL, 'o' },
 		{ "ops", required_argument, NULL, 'n' },  { "brief", no_argument, NULL, 'b' },
-		{ "together", no_argument, NULL, 't' },	  { "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{ "together", no_argument, NULL, 't' },	  { "short", no_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },	  { NULL, 0, NULL, 0 },
 	};
 	double min = 0.0;
 	bool per_node = true, together = false;
@@ -670,7 +679,7 @@ int main(int argc, char **argv)
 	int option, fd;
 
 	find_machine();
-	if (argc == 6 && strcmp(argv[1], "--cell") == 0)
+	if (argc == 7 && strcmp(argv[1], "--cell") == 0)
 		return child_main(argv + 2);
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		char *end;
@@ -694,6 +703,9 @@ int main(int argc, char **argv)
 			break;
 		case 't':
 			together = true;
+			break;
+		case 's':
+			option_short = 1;
 			break;
 		default:
 			usage(option == 'h' ? stdout : stderr);

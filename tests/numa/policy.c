@@ -160,6 +160,7 @@ static bool measure(const char *who, const double expected[JUDGE_NODES])
 	}
 	for (unsigned r = 0; r < RANGES; r++) {
 		uint64_t pages[JUDGE_NODES] = { 0 };
+		struct judge_look look = { 0 };
 		char name[32];
 
 		allocate(&b, &ranges[r], bytes_wanted, &random);
@@ -167,7 +168,7 @@ static bool measure(const char *who, const double expected[JUDGE_NODES])
 		allocate(&b, &ranges[r], bytes_wanted, &random);
 		/* once for each block: by bytes, as the user counts */
 		for (size_t i = 0; i < b.count; i++)
-			judge_count(b.at[i].p, b.at[i].bytes, pages);
+			judge_count(&look, b.at[i].p, b.at[i].bytes, pages);
 		snprintf(name, sizeof(name), "%s%s", who, ranges[r].name);
 		ok &= compare(name, pages, expected, ranges[r].low >= 1 << 20 ? within_large : within);
 		drop(&b, 0, &random);

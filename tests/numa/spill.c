@@ -58,10 +58,12 @@ static size_t allocate(uint64_t *random)
 /* Adds the pages of the blocks from `first` on; their ages are their blocks' numbers. */
 static void judge(size_t first, uint64_t pages[JUDGE_NODES], double ages[JUDGE_NODES])
 {
+	struct judge_look look = { 0 };
+
 	for (size_t i = first; i < block_count; i++) {
 		uint64_t own[JUDGE_NODES] = { 0 };
 
-		judge_count(blocks[i].p, blocks[i].bytes, own);
+		judge_count(&look, blocks[i].p, blocks[i].bytes, own);
 		for (unsigned n = 0; n < JUDGE_NODES; n++) {
 			pages[n] += own[n];
 			ages[n] += (double)i * (double)own[n];
