@@ -259,6 +259,7 @@ if [[ -z $preload ]]; then
 		is_elf "$real" || continue
 		add "$real" "/opt/tests/$name"
 		where=$units
+		# shellcheck disable=SC2053
 		[[ -z $short || $name == $by_kernel ]] || where=2nodes-madvise
 		job "$name" "$unit_timeout" quiet "$where" "cd /tmp && srcdir=/src LD_LIBRARY_PATH=/opt/lib CK_TIMEOUT_MULTIPLIER=10 /opt/tests/$name"
 		found=$((found + 1))
