@@ -339,6 +339,29 @@ BENCH_UNUSED static void *bench_table(size_t count, size_t size)
 	return p;
 }
 
+/* ---- sets of blocks of any size --------------------------------------------------------------- */
+
+struct bench_set {
+	void **table; /* the first `count` are blocks; a block's tag is its size */
+	uint64_t count, bytes;
+};
+
+BENCH_UNUSED static void bench_set_add(struct bench_set *s, uint32_t size)
+{
+	s->table[s->count++] = bench_alloc(size, size);
+	s->bytes += size;
+}
+
+BENCH_UNUSED static void bench_set_free(struct bench_set *s, uint64_t i)
+{
+	void *block = s->table[i];
+	uint32_t size = *(const uint32_t *)block; /* the stamp's low half: the tag, so the size */
+
+	bench_free(block, size);
+	s->bytes -= size;
+	s->table[i] = s->table[--s->count];
+}
+
 /* ---- threads -------------------------------------------------------------------------------- */
 
 BENCH_UNUSED static pthread_t bench_thread(void *(*run)(void *), void *arg)

@@ -18,62 +18,48 @@ static const struct bench_arg args[] = {
 	{ "turns", &turns, 1, 512, "how often the working set is replaced" },
 };
 
-struct state {
-	void **table; /* the first `count` are blocks; a block's tag is its size */
-	uint64_t count, bytes, made;
-	struct bench_rng rng;
-};
+static struct bench_set set;
+static uint64_t made;
 
-static void add(struct state *s, uint64_t turn)
+static void add(uint64_t turn)
 {
-	uint32_t size = (uint32_t)((second && s->made % 2 ? second : first) + (turn ? turn - 1 : 0) * drift);
+	uint64_t size = (second && made % 2 ? second : first) + (turn ? turn - 1 : 0) * drift;
 
-	s->made++;
-	s->table[s->count++] = bench_alloc(size, size);
-	s->bytes += size;
-}
-
-static void take_out(struct state *s, uint64_t i)
-{
-	void *block = s->table[i];
-	uint32_t size = *(const uint32_t *)block; /* the stamp's low half: the tag, so the size */
-
-	bench_free(block, size);
-	s->bytes -= size;
-	s->table[i] = s->table[--s->count];
+	made++;
+	bench_set_add(&set, (uint32_t)size);
 }
 
 int main(int argc, char **argv)
 {
 	struct bench_section section;
 	struct bench_memory before, after;
-	struct state s = { NULL, 0, 0, 0, { 0 } };
+	struct bench_rng rng;
 
 	bench_touch = BENCH_PAGES;
 	bench_parse(argc, argv, args, sizeof(args) / sizeof(args[0]));
-	s.table = bench_table(live / (second && second < first ? second : first) + 2, sizeof(void *));
-	s.rng = bench_seed(bench_seed_arg, 0);
+	set.table = bench_table(live / (second && second < first ? second : first) + 2, sizeof(void *));
+	rng = bench_seed(bench_seed_arg, 0);
 
 	before = bench_memory();
 	section = bench_begin();
-	while (s.bytes < live)
-		add(&s, 0);
+	while (set.bytes < live)
+		add(0);
 	for (uint64_t turn = 0; turn < turns; turn++)
 		for (uint64_t freed = 0; freed < live; freed += first) {
-			take_out(&s, bench_below(&s.rng, s.count));
-			while (s.bytes < live)
-				add(&s, turn);
+			bench_set_free(&set, bench_below(&rng, set.count));
+			while (set.bytes < live)
+				add(turn);
 		}
 	section = bench_end(section);
 	after = bench_memory();
 
-	bench_report("illfit", s.made, section,
+	bench_report("illfit", made, section,
 		     (const struct bench_figure[]){
 			     { "rss_kib", (double)after.rss_kib },
-			     { "used_over_asked", (double)(after.anon_kib - before.anon_kib) * 1024 / (double)s.bytes },
+			     { "used_over_asked", (double)(after.anon_kib - before.anon_kib) * 1024 / (double)set.bytes },
 		     },
 		     2);
-	while (s.count > 0)
-		take_out(&s, s.count - 1);
+	while (set.count > 0)
+		bench_set_free(&set, set.count - 1);
 	return 0;
 }

@@ -37,8 +37,8 @@ enum step { FILL, REPLACE, SHRINK, DROP, TICK, STOP };
 struct worker {
 	pthread_t thread;
 	struct bench_rng rng;
-	void **table;	/* the first `count` are blocks; a block's tag is its size */
-	uint64_t count, bytes, room;
+	struct bench_set set;
+	uint64_t room;
 } __attribute__((aligned(2 * BENCH_LINE)));
 
 static struct worker *workers;
@@ -47,24 +47,10 @@ static pthread_barrier_t begin, done;
 
 /* ---- the threads' steps ----------------------------------------------------------------------- */
 
-static void take_out(struct worker *w, uint64_t i)
-{
-	void *block = w->table[i];
-	uint32_t size = *(const uint32_t *)block; /* the stamp's low half: the tag, so the size */
-
-	bench_free(block, size);
-	w->bytes -= size;
-	w->table[i] = w->table[--w->count];
-}
-
 static void fill(struct worker *w)
 {
-	while (w->bytes < live / threads && w->count < w->room) {
-		uint32_t size = bench_size_log(&w->rng, SMALLEST, LARGEST);
-
-		w->table[w->count++] = bench_alloc(size, size);
-		w->bytes += size;
-	}
+	while (w->set.bytes < live / threads && w->set.count < w->room)
+		bench_set_add(&w->set, bench_size_log(&w->rng, SMALLEST, LARGEST));
 }
 
 static void tick(struct worker *w)
@@ -89,18 +75,18 @@ static void take_step(struct worker *w)
 		fill(w);
 		break;
 	case REPLACE:
-		for (n = replaced * w->count; n > 0; n--) {
-			take_out(w, bench_below(&w->rng, w->count));
+		for (n = replaced * w->set.count; n > 0; n--) {
+			bench_set_free(&w->set, bench_below(&w->rng, w->set.count));
 			fill(w);
 		}
 		break;
 	case SHRINK:
-		for (n = w->count / 10 * 9; n > 0; n--)
-			take_out(w, bench_below(&w->rng, w->count));
+		for (n = w->set.count / 10 * 9; n > 0; n--)
+			bench_set_free(&w->set, bench_below(&w->rng, w->set.count));
 		break;
 	case DROP:
-		while (w->count > 0)
-			take_out(w, w->count - 1);
+		while (w->set.count > 0)
+			bench_set_free(&w->set, w->set.count - 1);
 		break;
 	case TICK:
 		tick(w);
@@ -143,7 +129,7 @@ static struct bench_memory sample(const char *what)
 	uint64_t bytes = 0;
 
 	for (uint64_t t = 0; t < threads; t++)
-		bytes += workers[t].bytes;
+		bytes += workers[t].set.bytes;
 	bench_add(&series, "%s[\"%s\",%.3f,%llu,%llu,%llu,%lld]", series.used ? "," : "", what,
 		  (double)(bench_clock_ns() - start_ns) / 1e9, (unsigned long long)bytes,
 		  (unsigned long long)m.rss_kib, (unsigned long long)m.huge_kib,
@@ -189,7 +175,7 @@ int main(int argc, char **argv)
 	pthread_barrier_init(&done, NULL, (unsigned)threads + 1);
 	for (uint64_t t = 0; t < threads; t++) {
 		workers[t].room = live / threads / 1024 + 1024; /* blocks are 10 KiB in the mean */
-		workers[t].table = bench_table(workers[t].room, sizeof(void *));
+		workers[t].set.table = bench_table(workers[t].room, sizeof(void *));
 		workers[t].rng = bench_seed(bench_seed_arg, t);
 		workers[t].thread = bench_thread(run, &workers[t]);
 	}

@@ -26,29 +26,19 @@ static const struct {
 	{ 256, 512 },  { 16, 4096 },  { 16384, 131072 }, { 64, 128 },	  { 1024, 16384 },
 };
 
-struct state {
-	void **table; /* the first `count` are blocks; a block's tag is its size */
-	uint64_t count, bytes;
-	struct bench_rng rng;
-};
+static struct bench_set set;
+static struct bench_rng rng;
 
-static void add(struct state *s, uint64_t phase)
+static void add(uint64_t phase)
 {
 	uint64_t range = phase % (sizeof(ranges) / sizeof(ranges[0]));
-	uint32_t size = bench_size(&s->rng, ranges[range].min, ranges[range].max);
 
-	s->table[s->count++] = bench_alloc(size, size);
-	s->bytes += size;
+	bench_set_add(&set, bench_size(&rng, ranges[range].min, ranges[range].max));
 }
 
-static void take_out(struct state *s, uint64_t i)
+static void take_out(void)
 {
-	void *block = s->table[i];
-	uint32_t size = *(const uint32_t *)block; /* the stamp's low half: the tag, so the size */
-
-	bench_free(block, size);
-	s->bytes -= size;
-	s->table[i] = s->table[--s->count];
+	bench_set_free(&set, bench_below(&rng, set.count));
 }
 
 int main(int argc, char **argv)
@@ -56,32 +46,31 @@ int main(int argc, char **argv)
 	struct bench_section section;
 	struct bench_memory memory;
 	uint64_t allocated = 0;
-	struct state s = { NULL, 0, 0, { 0 } };
 
 	bench_parse(argc, argv, args, sizeof(args) / sizeof(args[0]));
-	s.table = bench_table(live / SMALLEST + 1, sizeof(void *));
-	s.rng = bench_seed(bench_seed_arg, 0);
+	set.table = bench_table(live / SMALLEST + 1, sizeof(void *));
+	rng = bench_seed(bench_seed_arg, 0);
 
 	section = bench_begin();
 	for (uint64_t phase = 0; phase < phases; phase++) {
-		uint64_t dying = s.count * DYING / 100, fresh = 0;
+		uint64_t dying = set.count * DYING / 100, fresh = 0;
 
 		while (dying-- > 0)
-			take_out(&s, bench_below(&s.rng, s.count));
-		for (; s.bytes < live; fresh++)
-			add(&s, phase);
+			take_out();
+		for (; set.bytes < live; fresh++)
+			add(phase);
 		allocated += 2 * fresh;
 		while (fresh-- > 0) {
-			take_out(&s, bench_below(&s.rng, s.count));
-			if (s.bytes < live)
-				add(&s, phase);
+			take_out();
+			if (set.bytes < live)
+				add(phase);
 		}
 	}
 	section = bench_end(section);
 	memory = bench_memory();
 
-	while (s.count > 0)
-		take_out(&s, s.count - 1);
+	while (set.count > 0)
+		bench_set_free(&set, set.count - 1);
 	bench_report("phases", allocated, section,
 		     (const struct bench_figure[]){
 			     { "rss_kib", (double)memory.rss_kib },
