@@ -22,18 +22,8 @@ trap 'exit 130' INT TERM
 cp "$lib" "$dir/lib.so" # readable for another user
 MIB=$((1 << 20))
 
-passed=0 failed=0 skipped=0
-result() { # NAME STATUS
-	case $2 in
-	0) passed=$((passed + 1)) && echo "$1: ok" ;;
-	77) skipped=$((skipped + 1)) && echo "$1: skipped: $(tail -n 1 "$dir/log")" ;;
-	*)
-		failed=$((failed + 1))
-		echo "$1: FAILED: status $2"
-		head -n 5 "$dir/log" | sed 's/^/  /'
-		;;
-	esac
-}
+# shellcheck source=tests/results.sh
+. "$here/results.sh"
 check() { # NAME ULIMIT-OPTIONS COMMAND...
 	local name=$1 limit=$2 status=0
 	shift 2
@@ -87,5 +77,4 @@ else
 	echo "$before" >"$overcommit"
 	before=
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+end_of_results

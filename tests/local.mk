@@ -86,7 +86,7 @@ EXTRA_DIST += $(counting_tests) %D%/instructions.txt %D%/pair.c %D%/entry_points
 # Longer ones and those that install programs are steps of ./quickstart test.
 EXTRA_DIST += %D%/crimes.c %D%/crimes.sh %D%/crimes_table.c %D%/crimes_table.sh %D%/preload_threads.c %D%/preload_threads.sh \
 	%D%/foreign.c %D%/foreign.sh %D%/threads_end.c %D%/threads_end.sh %D%/limits.c %D%/limits.sh %D%/linking.sh %D%/properties.c %D%/properties.cc %D%/properties.sh %D%/surroundings.c %D%/surroundings.sh %D%/surroundings_hook.c %D%/programs %D%/numa %D%/topologies
-EXTRA_DIST += %D%/libc_trap.c %D%/preload.sh %D%/soak %D%/soak_load.c
+EXTRA_DIST += %D%/libc_trap.c %D%/preload.sh %D%/soak %D%/soak_load.c %D%/results.sh
 EXTRA_DIST += %D%/exports.txt %D%/fastpath.sh
 
 # Static analysis, and how much of src/ the tests reach.

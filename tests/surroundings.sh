@@ -19,20 +19,13 @@ flags=(-std=gnu11 -O1 -g -Wall -Wextra -D_GNU_SOURCE -pthread -fno-builtin)
 "${CC:-gcc}" "${flags[@]}" -fPIC -shared -o "$dir/hook.so" "$here/surroundings_hook.c"
 cp "$lib" "$dir/lib.so" # readable for another user, and in a chroot
 
-passed=0 failed=0 skipped=0
+# shellcheck source=tests/results.sh
+. "$here/results.sh"
 check() { # NAME COMMAND ...
 	local name=$1 status=0
 	shift
 	timeout 600 "$@" >"$dir/log" 2>&1 || status=$?
-	case $status in
-	0) passed=$((passed + 1)) && echo "$name: ok" ;;
-	77) skipped=$((skipped + 1)) && echo "$name: skipped: $(tail -n 1 "$dir/log")" ;;
-	*)
-		failed=$((failed + 1))
-		echo "$name: FAILED: status $status"
-		head -n 5 "$dir/log" | sed 's/^/  /'
-		;;
-	esac
+	result "$name" "$status"
 }
 preload=(env LD_PRELOAD="$dir/lib.so")
 work=("${preload[@]}" "$dir/limits" until $((200 << 20)))
@@ -85,5 +78,4 @@ else
 	skipped=$((skipped + 4))
 	echo "no /sys, no /proc, read-only, chroot: skipped: no mount namespaces here"
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+end_of_results
