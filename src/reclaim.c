@@ -576,18 +576,18 @@ static void set_ahead(bool worth)
 	atomic_store_explicit(&ahead, worth && hak_option_get(HAK_OPT_ahead), memory_order_relaxed);
 }
 
-/* The first wholly free SuperSlab of the node's huge zones that is UNUSED; none if so many are EMPTY
- * already, whose pages are there. */
-static struct hak_arena *find_unready(unsigned node, uint32_t enough, uint32_t *super)
+/* The first wholly free SuperSlab of the node's huge zones that is UNUSED; NULL: none. *ready: how many are
+ * EMPTY, whose pages are there. */
+static struct hak_arena *find_unready(unsigned node, uint32_t *super, uint32_t *ready)
 {
 	struct hak_arena *found = NULL;
+	*ready = 0;
 	/* acquire ARENAS: the newest arena's fields */
 	for (struct hak_arena *a = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire); a; a = a->next)
 		for (uint32_t s = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32; s < HAK_ARENA_SUPERS; s++) {
 			/* relaxed: the CAS decides */
 			uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
-			if (HAK_WORD_EMPTY(word) == UINT32_MAX && --enough == 0)
-				return NULL;
+			*ready += HAK_WORD_EMPTY(word) == UINT32_MAX;
 			if (HAK_WORD_UNUSED(word) == UINT32_MAX && !found) {
 				found = a;
 				*super = s;
@@ -596,32 +596,44 @@ static struct hak_arena *find_unready(unsigned node, uint32_t enough, uint32_t *
 	return found;
 }
 
+/* Makes the pages of an UNUSED SuperSlab. False: not possible. */
+static bool populate_super(unsigned node, struct hak_arena *a, uint32_t super)
+{
+	uint64_t word = HAK_WORD(0, UINT32_MAX);
+	/* acquire POOL */
+	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
+						     memory_order_relaxed))
+		return true; /* somebody was faster */
+	/* relaxed: a hint */
+	atomic_fetch_sub_explicit(&a->available, (int32_t)HAK_SUPER_GRANULES, memory_order_relaxed);
+	atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
+	struct hak_engine_range range = { granule_at(a, super, 0), HAK_SUPER, false };
+	uint64_t begin = hak_price_clock();
+	hak_engine_run(node, MADV_POPULATE_WRITE, &range, 1);
+	hak_count(populated, range.done ? HAK_SUPER : 0);
+	if (range.done)
+		hak_price_note(hak_price_clock() - begin);
+	put_back(a, super, UINT32_MAX, !range.done);
+	return range.done;
+}
+
 /* Who claims a SuperSlab finds its pages there. Put back as EMPTY, so that it is preferred, and goes
- * back to the kernel by itself if nobody comes. */
+ * back to the kernel by itself if nobody comes. The zone grows ahead as well: the thread that did it
+ * would wait for this one, which holds the address space's lock for as long as the kernel makes pages. */
 static void populate(unsigned node)
 {
 	/* relaxed: a threshold */
 	uint64_t live = atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed);
-	uint32_t enough = (uint32_t)hak_min(hak_option_get(HAK_OPT_ahead), hak_max(1, live / (AHEAD_PART * HAK_SUPER))), super;
-	struct hak_arena *a;
-	for (uint32_t i = 0; i < enough && (a = find_unready(node, enough, &super)); i++) {
-		uint64_t word = HAK_WORD(0, UINT32_MAX);
-		/* acquire POOL */
-		if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
-							     memory_order_relaxed))
-			continue;
-		/* relaxed: a hint */
-		atomic_fetch_sub_explicit(&a->available, (int32_t)HAK_SUPER_GRANULES, memory_order_relaxed);
-		atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
-		struct hak_engine_range range = { granule_at(a, super, 0), HAK_SUPER, false };
-		uint64_t begin = hak_price_clock();
-		hak_engine_run(node, MADV_POPULATE_WRITE, &range, 1);
-		hak_count(populated, range.done ? HAK_SUPER : 0);
-		if (range.done)
-			hak_price_note(hak_price_clock() - begin);
-		put_back(a, super, UINT32_MAX, !range.done);
-		if (!range.done) /* before Linux 5.14, or memory is short: not until the next pass */
+	uint32_t enough = (uint32_t)hak_min(hak_option_get(HAK_OPT_ahead), hak_max(1, live / (AHEAD_PART * HAK_SUPER)));
+	uint32_t super, ready;
+	for (uint32_t tries = 0; tries <= enough; tries++) {
+		struct hak_arena *a = find_unready(node, &super, &ready);
+		if (ready >= enough || (!a && !hak_pool_grow_huge(node)))
+			return;
+		if (a && !populate_super(node, a, super)) { /* before Linux 5.14, or memory is short: not until the next pass */
 			set_ahead(false);
+			return;
+		}
 	}
 }
 

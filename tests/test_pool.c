@@ -362,6 +362,23 @@ START_TEST(the_huge_zone_lies_apart_and_begins_with_whole_superslabs)
 }
 END_TEST
 
+START_TEST(the_huge_zone_grows_ahead_of_claims)
+{
+	struct hak_run run;
+	suite_quiet();
+	ck_assert(claim(1, &run));
+	uint32_t before = run.arena->huge_start, ahead;
+	ck_assert(hak_pool_grow_huge(0));
+	ahead = run.arena->huge_start;
+	ck_assert_uint_le(ahead, before - 32);
+	ck_assert_uint_eq(HAK_WORD_UNUSED(run.arena->super[ahead / 32]), UINT32_MAX);
+	/* a claim needs no growth of its own */
+	ck_assert(hak_pool_claim(0, 32, true, true, &run));
+	ck_assert_uint_eq(run.granule, ahead);
+	ck_assert_uint_eq(run.arena->huge_start, ahead);
+}
+END_TEST
+
 /* ---- failing growth ---------------------------------------------------------------- */
 
 static int failures;
@@ -381,6 +398,7 @@ START_TEST(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_
 	suite_quiet();
 	ck_assert(claim(1, &one));
 	hak_sys.mmap = no_mmap;
+	ck_assert(!hak_pool_grow_huge(0));
 	while (held < 64 && claim(1, &run[held]))
 		held++;
 	ck_assert_int_lt(held, 64);
@@ -493,6 +511,7 @@ SUITE("pool", 30,
       CALM(a_run_is_found_beyond_many_superslabs_that_have_none),
       CALM(near_claims_take_empty_granules_of_their_superslab_only),
       CALM(the_huge_zone_lies_apart_and_begins_with_whole_superslabs),
+      CALM(the_huge_zone_grows_ahead_of_claims),
       CALM(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_does),
       CALM(growth_ends_where_another_mapping_begins),
       CALM(threads_never_claim_the_same_granule_and_lose_none))

@@ -158,6 +158,9 @@ struct hak_run {
  */
 bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, struct hak_run *run);
 
+/* Maps the huge zone's next step, for SuperSlabs that will be claimed. False: refused. */
+bool hak_pool_grow_huge(unsigned node);
+
 /* Claims EMPTY granules of the given SuperSlab only. */
 bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, bool aligned, struct hak_run *run);
 

@@ -330,6 +330,14 @@ static bool claim_on(unsigned id, uint32_t count, bool aligned, bool huge, struc
 	return ok;
 }
 
+bool hak_pool_grow_huge(unsigned node)
+{
+	hak_lock(&hak_nodes[node].lock);
+	bool ok = grow_locked(&hak_nodes[node], HAK_SUPER_GRANULES, true, true);
+	hak_unlock(&hak_nodes[node].lock);
+	return ok;
+}
+
 bool hak_pool_claim(unsigned node, uint32_t count, bool aligned, bool huge, struct hak_run *run)
 {
 	if (claim_on(node, count, aligned, huge, run) || claim_on(node, count, aligned, !huge, run))
