@@ -625,7 +625,7 @@ static void populate(unsigned node)
 	/* relaxed: a threshold */
 	uint64_t live = atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed);
 	uint32_t enough = (uint32_t)hak_min(hak_option_get(HAK_OPT_ahead), hak_max(1, live / (AHEAD_PART * HAK_SUPER)));
-	uint32_t super, ready;
+	uint32_t super = 0, ready;
 	for (uint32_t tries = 0; tries <= enough; tries++) {
 		struct hak_arena *a = find_unready(node, &super, &ready);
 		if (ready >= enough || (!a && !hak_pool_grow_huge(node)))
