@@ -37,7 +37,7 @@ static int populate(void *addr, size_t bytes, int advice)
 
 static void begin(int ms)
 {
-	suite_stay(); /* the heap of another node has small pages first */
+	suite_stay_on_node(); /* the heap of another node has small pages first */
 	cost_ms = ms;
 	hak_sys.madvise = populate;
 	hak_option_values[HAK_OPT_decay_ms] = 200; /* a look each 100 ms */
