@@ -45,27 +45,6 @@ static inline void suite_stay(void)
 	sched_setaffinity(0, sizeof set, &set);
 }
 
-/* The same for tests that need a second CPU: on those of node 0, where there are nodes. */
-static inline void suite_stay_on_node(void)
-{
-	cpu_set_t set;
-	unsigned low, high;
-	FILE *list = fopen("/sys/devices/system/node/node0/cpulist", "re");
-	if (!list)
-		return;
-	CPU_ZERO(&set);
-	for (int end = ','; end == ',' && fscanf(list, "%u", &low) == 1;) {
-		high = low;
-		end = fgetc(list);
-		if (end == '-' && fscanf(list, "%u", &high) == 1)
-			end = fgetc(list);
-		for (unsigned cpu = low; cpu <= high && cpu < CPU_SETSIZE; cpu++)
-			CPU_SET(cpu, &set);
-	}
-	fclose(list);
-	sched_setaffinity(0, sizeof set, &set);
-}
-
 /* For tests of heaps that share slabs: from the n-th thread on they do, wherever the test runs.
  * Before the first allocation. */
 static inline int suite_one_cpu(size_t bytes, void *mask)

@@ -9,6 +9,7 @@
 #include "counters.h"
 #include "front.h"
 #include "numa/arena.h"
+#include "numa/judge.h"
 #include "options.h"
 #include "reclaim.h"
 #include "suite.h"
@@ -37,7 +38,9 @@ static int populate(void *addr, size_t bytes, int advice)
 
 static void begin(int ms)
 {
-	suite_stay_on_node(); /* the heap of another node has small pages first */
+	cpu_set_t cpus;
+	if (judge_cpus(0, &cpus)) /* the heap of another node has small pages first */
+		sched_setaffinity(0, sizeof cpus, &cpus);
 	cost_ms = ms;
 	hak_sys.madvise = populate;
 	hak_option_values[HAK_OPT_decay_ms] = 200; /* a look each 100 ms */
