@@ -77,4 +77,4 @@ else
 	echo "$before" >"$overcommit"
 	before=
 fi
-end_of_results
+summary

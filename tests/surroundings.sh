@@ -78,4 +78,4 @@ else
 	skipped=$((skipped + 4))
 	echo "no /sys, no /proc, read-only, chroot: skipped: no mount namespaces here"
 fi
-end_of_results
+summary

@@ -11,7 +11,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 hakmem=$build/tools/hakmem
 target=$build/tests/tools/target
 work=$(mktemp -d)
-passed=0 failed=0 skipped=0
+# shellcheck source=tests/results.sh
+. "$here/../results.sh"
 trap 'rm -rf "$work"' EXIT
 unset LD_PRELOAD HAKMEM_STATS
 export NO_COLOR=1
@@ -44,11 +45,6 @@ check() {
 		echo "FAILED: $1" >&2
 		;;
 	esac
-}
-
-summary() {
-	echo "$passed passed, $failed failed, $skipped skipped"
-	[ "$failed" = 0 ]
 }
 
 # expect_code N COMMAND ...: its exit code; what it prints goes to $work/out and $work/err
