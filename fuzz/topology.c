@@ -9,8 +9,9 @@
  *	c               the same, read by the core, which asks for lists of nodes alone
  *	else            an XML file of lstopo's
  *
- * hwloc itself dies of some XML files, and lstopo with it. What dies with hakmem is tried on hwloc
- * alone: if that dies as well it is no finding here, and counted.
+ * hwloc itself dies of some XML files, and lstopo with it, and some it does not come to an end with.
+ * What dies with hakmem, or takes PATIENCE_S, is tried on hwloc alone: if that dies as well it is no
+ * finding here, and counted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,7 @@
 #endif
 
 #define NODE "/sys/devices/system/node/"
+#define SYNTHETIC "synthetic:"
 #define CPU "/sys/devices/system/cpu/"
 
 static const char *const files[] = {
@@ -43,12 +45,13 @@ static const char *const files[] = {
 	NODE "node0/hugepages/hugepages-2048kB/nr_hugepages",
 	"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
 };
+#define PATIENCE_S 10 /* a hundred times what a load takes; twice is less than run.sh's -timeout */
 #define FILES (sizeof files / sizeof *files)
 #define TEXT_BYTES 4096u
 
 static char contents[FILES][TEXT_BYTES]; /* "": no such file */
 static char folder[64];
-static unsigned died; /* files that hwloc alone died of */
+static unsigned died; /* machines that hwloc alone died of */
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -90,43 +93,45 @@ static void load(const char *source)
 
 #if HAVE_HWLOC
 /* As src/topo/from_hwloc.c loads it, and nothing else of ours. */
-static void load_alone(const char *path)
+static void load_alone(const char *source)
 {
+	bool synthetic = strncmp(source, SYNTHETIC, strlen(SYNTHETIC)) == 0;
 	hwloc_topology_t topology;
 	if (hwloc_topology_init(&topology))
 		return;
 	(void)hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
-	if (!hwloc_topology_set_xml(topology, path))
+	if (synthetic ? !hwloc_topology_set_synthetic(topology, source + strlen(SYNTHETIC))
+		      : !hwloc_topology_set_xml(topology, source))
 		(void)hwloc_topology_load(topology);
 	hwloc_topology_destroy(topology);
 }
 #else
-static void load_alone(const char *path)
+static void load_alone(const char *source)
 {
-	(void)path;
+	(void)source;
 }
 #endif
 
 /* In a child, for which libFuzzer does nothing about a signal. */
-static bool survives(void (*run)(const char *path), const char *path)
+static bool survives(void (*run)(const char *source), const char *source)
 {
 	int status = 0;
 	pid_t child = fork();
 	if (child == 0) {
 		for (int i = 1; i < SIGRTMIN; i++)
 			signal(i, SIG_DFL);
-		alarm(30);
-		run(path);
+		alarm(PATIENCE_S);
+		run(source);
 		_exit(0);
 	}
 	return child < 0 || (waitpid(child, &status, 0) == child && status == 0);
 }
 
-static void load_xml(const char *path)
+static void load_by_hwloc(const char *source)
 {
 	/* here, too: libFuzzer learns nothing from a child, and reports nothing */
-	if (survives(load, path) || survives(load_alone, path))
-		load(path);
+	if (survives(load, source) || survives(load_alone, source))
+		load(source);
 	else
 		died++;
 }
@@ -190,7 +195,7 @@ static void end(void)
 {
 	char command[96];
 	if (died)
-		printf("fuzz: hwloc itself died of %u files\n", died);
+		printf("fuzz: hwloc itself died of %u machines\n", died);
 	snprintf(command, sizeof command, "rm -rf '%s'", folder);
 	if (system(command))
 		perror(command);
@@ -229,7 +234,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 's':
 		*text = ':';
 		snprintf(path, sizeof path, "synthetic%s", text);
-		load(path);
+		load_by_hwloc(path);
 		break;
 	case 'f':
 	case 'c':
@@ -239,7 +244,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	default:
 		snprintf(path, sizeof path, "%s/machine.xml", folder);
 		write_file(path, text, size);
-		load_xml(path);
+		load_by_hwloc(path);
 	}
 	free(text);
 	return 0;

@@ -413,9 +413,25 @@ END_TEST
 START_TEST(what_is_no_topology_is_refused)
 {
 	ck_assert_int_eq(refusal("synthetic:numa:"), -EINVAL);
+	ck_assert_int_eq(refusal("synthetic:numa:2(memory=1GiB pu:1"), -EINVAL);
 	ck_assert_int_eq(refusal("/nonexistent.xml"), -ENOENT);
 	ck_assert_int_lt(refusal("/proc/self/exe"), 0);
 	ck_assert_int_lt(refusal(""), 0);
+}
+END_TEST
+
+/* hwloc takes hours for a million. */
+START_TEST(synthetic_machines_have_a_limit)
+{
+	static const char *const large[] = { "pu:1000000", "pu:-1", "numa:64 core:64 pu:2", "2 4 1024", "pu:0x2000",
+					     "pack:2 [numa:2(memory=1GiB)] core:2048(indexes=1,2) pu:2" };
+	for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++) {
+		char source[128];
+
+		snprintf(source, sizeof(source), "synthetic:%s", large[i]);
+		ck_assert_int_eq(refusal(source), -E2BIG);
+	}
+	drop(load("synthetic:numa:64(memory=1048576MiB) core:32 pu:2"));
 }
 END_TEST
 
@@ -664,4 +680,4 @@ SUITE("topo", 30, CALM(another_abi_is_refused), CALM(this_machine_is_what_the_ke
       UNLESS(no_hwloc, more_nodes_than_a_word_has_bits), UNLESS(no_hwloc, machines_are_what_they_are),
       UNLESS(no_hwloc, memory_is_what_it_is),
       UNLESS(no_hwloc, a_recorded_machines_huge_page_follows_from_its_base_page),
-      UNLESS(no_hwloc, what_is_no_topology_is_refused), UNLESS(no_hwloc, objects_without_their_sets_are_refused), WHERE(no_hwloc, without_hwloc_descriptions_are_refused))
+      UNLESS(no_hwloc, what_is_no_topology_is_refused), UNLESS(no_hwloc, synthetic_machines_have_a_limit), UNLESS(no_hwloc, objects_without_their_sets_are_refused), WHERE(no_hwloc, without_hwloc_descriptions_are_refused))

@@ -231,10 +231,34 @@ int hak_hwloc_machine(struct hak_draft *draft)
 	return load(draft, NULL, NULL);
 }
 
+/*
+ * hwloc compares each new object with its siblings, so that 8,192 CPUs in one row cost it seconds
+ * and a million hours, in which the program's reclaimer does nothing else. At this bound it is two
+ * seconds at most. Counted are the factors after ':' or in front, as hwloc reads them; what
+ * stands in round brackets is a level's attributes.
+ */
+#define SYNTHETIC_CPUS_MAX 4096ul
+
+static bool is_small(const char *description)
+{
+	unsigned long cpus = 1;
+	bool first = true; /* of its word */
+	for (const char *c = description; *c; c++) {
+		if (*c == '(' && !(c = strchr(c, ')')))
+			return true; /* hwloc says what is wrong */
+		bool number = *c == ':' || (first && *c >= '0' && *c <= '9');
+		unsigned long factor = number ? strtoul(*c == ':' ? c + 1 : c, NULL, 0) : 1;
+		first = strchr(" \n[])", *c) != NULL;
+		if (factor > SYNTHETIC_CPUS_MAX || (factor && (cpus *= factor) > SYNTHETIC_CPUS_MAX))
+			return false;
+	}
+	return true;
+}
+
 int hak_hwloc_synthetic(struct hak_draft *draft, const char *description)
 {
 	draft->source = HAK_TOPO_SYNTHETIC;
-	return load(draft, description, NULL);
+	return is_small(description) ? load(draft, description, NULL) : -E2BIG;
 }
 
 /* lstopo gives all but devices four sets, and hwloc (2.9) dies where one is missing. */

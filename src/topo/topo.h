@@ -181,6 +181,7 @@ struct hak_topo_ops {
 	 * path of an XML file that lstopo saved. Other than NULL never counts as this machine.
 	 * map: gives `bytes` of zeroed, writable, private pages or NULL; NULL means mmap(2).
 	 * -ENOTSUP: needs hwloc, which is not there. -EINVAL, -ENOENT: not a topology.
+	 * -E2BIG: a synthetic one of more than 4,096 CPUs.
 	 */
 	int (*load)(const char *source, void *(*map)(size_t bytes), struct hak_topology **out);
 	const struct hak_ring_ops *ring; /* NULL: built without liburing */
