@@ -63,4 +63,19 @@ static inline void hak_free_fast(void *p)
 	hak_mag_push(m, top, p);
 }
 
+/* The magazine that a free of p would push it to; NULL: the slow path must decide. */
+static inline const struct hak_mag *hak_own_mag(const void *p)
+{
+	const struct hak_heap *h = hak_heap_self;
+	size_t g = ((uintptr_t)p - hak_windows[0].base) >> HAK_GRANULE_SHIFT;
+	if (hak_unlikely(g >= hak_windows[0].granules))
+		return NULL;
+	/* relaxed: as in hak_free_fast */
+	uint32_t code = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed) ^ h->tag;
+	if (hak_unlikely(code >= HAK_CODE(HAK_CLASSES)))
+		return NULL;
+	const struct hak_mag *m = (const struct hak_mag *)((const char *)h + code);
+	return hak_likely(((uint32_t)(uintptr_t)p & m->mask) * m->inverse < m->inverse) ? m : NULL;
+}
+
 #endif

@@ -460,10 +460,17 @@ static size_t block_size(const void *p)
 	return hak_block_on_stride(p, c) ? c->stride : 0;
 }
 
-size_t hak_usable_size(const void *p)
+static HAK_NOINLINE size_t usable_slow(const void *p)
 {
 	size_t bytes = p ? block_size(p) : 0;
 	return hak_unlikely(hak_hardened) && bytes ? hak_hardened_asked(p, bytes) : bytes;
+}
+
+/* Some programs keep their own account of memory, and ask at each malloc and free. */
+size_t hak_usable_size(const void *p)
+{
+	const struct hak_mag *m = hak_own_mag(p);
+	return hak_likely(m && !hak_hardened) ? m->stride : usable_slow(p);
 }
 
 HAK_COLD int hak_block_node(const void *p)
@@ -528,7 +535,13 @@ static HAK_NOINLINE void *resize_hardened(void *p, size_t extent, size_t bytes)
 	return q;
 }
 
-void *hak_realloc(void *p, size_t bytes)
+/* In place if the block fits and is not more than twice what is asked. */
+static bool fits(size_t old, size_t bytes)
+{
+	return bytes <= old && (bytes >= old / 2 || old <= 64);
+}
+
+static HAK_NOINLINE void *realloc_slow(void *p, size_t bytes)
 {
 	int err = errno;
 	void *q;
@@ -538,12 +551,28 @@ void *hak_realloc(void *p, size_t bytes)
 	size_t old = block_size(p);
 	if (!old)
 		return hak_foreign_realloc(p, bytes);
-	/* in place if the block fits and is not more than twice what is asked */
-	if (hak_likely(!hak_hardened) && bytes <= old && (bytes >= old / 2 || old <= 64))
+	if (hak_likely(!hak_hardened) && fits(old, bytes))
 		return p;
 	if (bytes > HAK_MAX_REQUEST)
 		return NULL;
 	q = hak_hardened ? resize_hardened(p, old, bytes) : old > HAK_SLAB_MAX ? resize_large(p, old, bytes) : move(p, old, bytes);
 	errno = err;
+	return q;
+}
+
+/* A block of this thread's magazines, as it mostly is, and a new one from them need nothing that is not in fast.h. */
+void *hak_realloc(void *p, size_t bytes)
+{
+	const struct hak_mag *m = hak_own_mag(p);
+	if (hak_unlikely(!m || hak_hardened))
+		return realloc_slow(p, bytes);
+	size_t old = m->stride;
+	if (fits(old, bytes))
+		return p;
+	void *q = hak_malloc_fast(bytes);
+	if (hak_unlikely(!q))
+		return realloc_slow(p, bytes);
+	memcpy(q, p, hak_min(old, bytes));
+	hak_free_fast(p);
 	return q;
 }

@@ -201,21 +201,26 @@ static unsigned slabs_kept(const struct hak_heap *o, unsigned class)
 	return keeps_one(o, &hak_classes[class]) + hak_policy()->keep[o->node][class];
 }
 
-/* After blocks came back. */
-static void slab_got_free(struct hak_heap *o, struct hak_slab *s)
+static HAK_NOINLINE void slab_became_empty(struct hak_heap *o, struct hak_slab *s)
 {
-	struct hak_heap_class *k = &o->classes[s->class];
-	if (!s->available)
-		list_append(k, s);
 	const struct hak_class *c = hak_slab_class(s);
-	if (s->nfree >= s->loose_at && !o->hard)
-		hak_holes_mark(s);
+	struct hak_heap_class *k = &o->classes[s->class];
 	unsigned keep = slabs_kept(o, s->class);
-	if (s->nfree == c->capacity && (!keep || k->nfree > c->capacity * keep) &&
-	    (!o->hard || (size_t)k->nfree * c->stride > HARD_KEEPS)) {
+	if ((!keep || k->nfree > c->capacity * keep) && (!o->hard || (size_t)k->nfree * c->stride > HARD_KEEPS)) {
 		release_slab(o, s);
 		k->capped += k->capped < UINT8_MAX;
 	}
+}
+
+/* After blocks came back. */
+static void slab_got_free(struct hak_heap *o, struct hak_slab *s)
+{
+	if (!s->available)
+		list_append(&o->classes[s->class], s);
+	if (hak_unlikely(s->nfree >= s->loose_at && !o->hard))
+		hak_holes_mark(s);
+	if (hak_unlikely(s->nfree == hak_slab_class(s)->capacity))
+		slab_became_empty(o, s);
 }
 
 /* The first block's granule has o's tag of the class, and o's lock is held. Puts back those leading
