@@ -72,10 +72,12 @@
 #define SOON_MS 5 /* what large blocks wait for, of which there are too many */
 #define SPARE_LEAST 16u /* granules, 1 MiB: for less no idle process is woken up */
 
-/* What is made ready ahead of a heap is a 16th of it at the most, or one huge page. */
+/* What is made ready ahead is this part at most of what the program has of the node. */
 #define AHEAD_PART 16u
-/* Two SuperSlabs begun within so long: the next will be, too, before what is ready for it decays. */
+/* Two SuperSlabs begun within so long: the next will be, too, before what is ready for it decays. If
+ * the program has hardly more than before, it only moves about in what it has. */
 #define GROWTH_NS ((uint64_t)250000000)
+#define GROWTH_BYTES (HAK_SUPER / 2)
 
 /* REFUSED: by the system, after a raw fork, or not before the constructor */
 enum { STATE_STOPPED, STATE_RUNNING, STATE_REFUSED };
@@ -116,7 +118,8 @@ void hak_reclaim_look(void)
 
 #define AHEAD_NODES 64u /* a mask of them is one word; those from here on are policies', most often */
 
-static _Atomic uint64_t begun_ns[AHEAD_NODES]; /* when the last SuperSlab was begun */
+static _Atomic uint64_t begun_ns[AHEAD_NODES]; /* when the last SuperSlab was begun ... */
+static _Atomic uint64_t begun_out[AHEAD_NODES]; /* ... and what the program had then */
 static _Atomic uint64_t growing;	       /* nodes that may need the next */
 static _Atomic bool ahead;		       /* it is worth anything: set by the reclaimer */
 
@@ -125,8 +128,10 @@ void hak_reclaim_begun(unsigned node)
 	/* relaxed, all of it: hints. What is missed costs a page fault */
 	if (node >= AHEAD_NODES || !atomic_load_explicit(&ahead, memory_order_relaxed))
 		return;
+	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
 	uint64_t now = hak_now_ns(), last = atomic_exchange_explicit(&begun_ns[node], now, memory_order_relaxed);
-	if (now - last < GROWTH_NS && !hak_node_policy(node) &&
+	uint64_t had = atomic_exchange_explicit(&begun_out[node], out, memory_order_relaxed);
+	if (now - last < GROWTH_NS && out >= had + GROWTH_BYTES && !hak_node_policy(node) &&
 	    !(atomic_fetch_or_explicit(&growing, (uint64_t)1 << node, memory_order_relaxed) >> node & 1))
 		wake_up(&hurry);
 }
@@ -623,8 +628,8 @@ static bool populate_super(unsigned node, struct hak_arena *a, uint32_t super)
 static void populate(unsigned node)
 {
 	/* relaxed: a threshold */
-	uint64_t live = atomic_load_explicit(&hak_nodes[node].live_bytes, memory_order_relaxed);
-	uint32_t enough = (uint32_t)hak_min(hak_option_get(HAK_OPT_ahead), hak_max(1, live / (AHEAD_PART * HAK_SUPER)));
+	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
+	uint32_t enough = (uint32_t)hak_min(hak_option_get(HAK_OPT_ahead), out / (AHEAD_PART * HAK_SUPER));
 	uint32_t super = 0, ready;
 	for (uint32_t tries = 0; tries <= enough; tries++) {
 		struct hak_arena *a = find_unready(node, &super, &ready);

@@ -841,6 +841,21 @@ START_TEST(a_heap_that_grows_finds_huge_pages_ready)
 	for (int i = 0; i < 1000 && !hak_counted(released); i++)
 		usleep(10000);
 	ck_assert_uint_gt(hak_counted(released), 0);
+	/* nor is more made for one that begins huge pages and has no more for it */
+	uint64_t before = hak_counted(populated);
+	for (int i = 0; i < 20; i++) {
+		hak_reclaim_begun(hak_heap_self->node);
+		usleep(5000);
+	}
+	ck_assert_uint_eq(hak_counted(populated), before);
+}
+END_TEST
+
+START_TEST(for_a_small_heap_nothing_is_made_ready)
+{
+	grow_until_populated((size_t)28 << 20);
+	usleep(100000);
+	ck_assert_uint_eq(hak_counted(populated), 0);
 }
 END_TEST
 
@@ -926,6 +941,6 @@ SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_
       CALM(what_was_guarded_and_then_refused_is_not_taken_for_zero),
       CALM(what_is_refused_as_a_whole_is_not_taken_for_zero), CALM(all_of_a_split_page_free_again_makes_it_whole),
       CALM(a_split_page_that_fills_again_is_collapsed), CALM(khugepaged_does_not_fill_what_was_given_back),
-      CALM(a_heap_that_grows_finds_huge_pages_ready), CALM(without_the_option_nothing_is_made_ready),
+      CALM(a_heap_that_grows_finds_huge_pages_ready), CALM(for_a_small_heap_nothing_is_made_ready), CALM(without_the_option_nothing_is_made_ready),
       CALM(a_program_with_little_to_give_back_may_have_a_user_namespace),
       CALM(in_a_new_mount_namespace_memory_goes_back_as_well))
