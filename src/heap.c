@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ace/ace.h"
+#include "clock.h"
 #include "die.h"
 #include "failure.h"
 #include "fresh.h"
@@ -24,6 +25,13 @@
  * their slabs and taken out again */
 #define CAP_MOST_TINY 511u
 #define CAP_TINY_BYTES ((size_t)32 << 10)
+/* More than those where a program really builds and drops in bulk: where a magazine runs full or empty in
+ * a microsecond a block. One that is drawn from at random takes a thousand times as long. */
+#define CAP_BULK 4095u
+#define CAP_BULK_BYTES ((size_t)128 << 10)
+#define BULK_BLOCK_NS 1000u
+#define BULK_SHIFT 14u /* a class's stamp is the time in units of 16 us */
+#define EVENT_MASK 0x7fffu
 #define CAP_FIRST_BYTES ((size_t)32 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES ((size_t)1 << 20) /* and after */
 #define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
@@ -734,6 +742,23 @@ static uint32_t magazine_most(unsigned class)
 	return (uint32_t)hak_min(most, CAP_BYTES / stride);
 }
 
+/* The same in bulk. */
+static uint32_t bulk_most(unsigned class)
+{
+	return (uint32_t)hak_max(magazine_most(class), hak_min(CAP_BULK, CAP_BULK_BYTES / hak_classes[class].stride));
+}
+
+/* A large magazine is empty or full: did it become so at once? *idle: nor did it the last time. */
+static bool in_bulk(struct hak_heap_class *k, bool *idle)
+{
+	uint32_t now = (uint32_t)(hak_now_ns() >> BULK_SHIFT), since = (now - k->event) & EVENT_MASK;
+	bool slow = since > (k->cap / 2u * BULK_BLOCK_NS) >> BULK_SHIFT;
+	*idle = slow && k->slow;
+	k->event = now & EVENT_MASK;
+	k->slow = slow;
+	return !slow;
+}
+
 static void shape_magazine(struct hak_heap *h, unsigned class)
 {
 	h->mags[class].inverse = hak_classes[class].inverse;
@@ -792,19 +817,6 @@ static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 		hak_meta_free(old, (old_cap + 1) * sizeof *e);
 }
 
-/* The magazine is empty or full: it is made, or doubles, within the budget. */
-static void grow_magazine(struct hak_heap *h, unsigned class)
-{
-	struct hak_heap_class *k = &h->classes[class];
-	size_t stride = hak_classes[class].stride;
-	uint32_t first = k->entries ? 0 : first_cap(class);
-	if (!k->entries)
-		k->most = (uint16_t)magazine_most(class);
-	uint32_t cap = first ? first : (uint32_t)hak_min(k->most, k->cap * 2u + 1);
-	if (cap > k->cap && (first || h->cached + (cap - k->cap) * stride <= budget(h)))
-		resize_magazine(h, class, cap);
-}
-
 static void shrink_magazine(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
@@ -817,6 +829,28 @@ static void shrink_magazine(struct hak_heap *h, unsigned class)
 		resize_magazine(h, class, cap);
 	else
 		drop_magazine(h, class);
+}
+
+/* The magazine is empty or full: it is made, or doubles, within the budget. */
+static void grow_magazine(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class];
+	size_t stride = hak_classes[class].stride;
+	uint32_t first = k->entries ? 0 : first_cap(class), most = magazine_most(class);
+	size_t room = budget(h);
+	bool idle;
+	if (k->cap >= most && bulk_most(class) > most) {
+		if (in_bulk(k, &idle)) {
+			most = bulk_most(class);
+			room /= 2;
+		} else if (idle && k->cap > most) {
+			shrink_magazine(h, class);
+			return;
+		}
+	}
+	uint32_t cap = first ? first : (uint32_t)hak_min(most, k->cap * 2u + 1);
+	if (cap > k->cap && (first || h->cached + (cap - k->cap) * stride <= room))
+		resize_magazine(h, class, cap);
 }
 
 /* Empties the magazines of classes that have been quiet, as the reclaimer asked. */
@@ -881,10 +915,8 @@ static bool enter_dyn(struct hak_heap *h, unsigned class)
 		reshape_magazine(g, class);
 	/* the request's own may have an array for another size */
 	struct hak_heap_class *k = &h->classes[class];
-	uint32_t most = magazine_most(class);
-	if (k->entries && k->cap > most)
+	if (k->entries && k->cap > bulk_most(class))
 		drop_magazine(h, class);
-	k->most = (uint16_t)most;
 	return true;
 }
 

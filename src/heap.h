@@ -58,7 +58,8 @@ _Static_assert(sizeof(struct hak_parcel) == 512, "a parcel fills a piece of meta
 struct hak_heap_class {
 	struct hak_slab *head, *tail; /* slabs with free blocks */
 	void **entries;		      /* the magazine's array; NULL: none yet */
-	uint16_t cap, most;	      /* its entries beyond the NULL one; what it may grow to */
+	uint16_t cap;		      /* its entries beyond the NULL one */
+	uint16_t event : 15, slow : 1; /* of a large one: when it was last empty or full, and had not become so at once */
 	uint8_t quiet;		      /* reclaimer's passes since the class was last refilled, to 255 */
 	uint8_t capped;		      /* EMPTY slabs given back for the cap, less slabs made since; to 255 */
 	uint16_t noted;		      /* entries in use after its last slow path */

@@ -841,7 +841,9 @@ START_TEST(a_heap_that_grows_finds_huge_pages_ready)
 	for (int i = 0; i < 1000 && !hak_counted(released); i++)
 		usleep(10000);
 	ck_assert_uint_gt(hak_counted(released), 0);
-	/* nor is more made for one that begins huge pages and has no more for it */
+	/* nor is more made for one that begins huge pages and has no more for it than the last time */
+	hak_reclaim_begun(hak_heap_self->node);
+	usleep(100000);
 	uint64_t before = hak_counted(populated);
 	for (int i = 0; i < 20; i++) {
 		hak_reclaim_begun(hak_heap_self->node);
