@@ -78,6 +78,8 @@
  * the program has hardly more than before, it only moves about in what it has. */
 #define GROWTH_NS ((uint64_t)250000000)
 #define GROWTH_BYTES (HAK_SUPER / 2)
+/* The reclaimer wakes up and the kernel clears a few pages: as many are ready as are begun meanwhile, and one. */
+#define READY_NS ((uint64_t)4000000)
 
 /* REFUSED: by the system, after a raw fork, or not before the constructor */
 enum { STATE_STOPPED, STATE_RUNNING, STATE_REFUSED };
@@ -119,7 +121,8 @@ void hak_reclaim_look(void)
 #define AHEAD_NODES 64u /* a mask of them is one word; those from here on are policies', most often */
 
 static _Atomic uint64_t begun_ns[AHEAD_NODES]; /* when the last SuperSlab was begun ... */
-static _Atomic uint64_t begun_out[AHEAD_NODES]; /* ... and what the program had then */
+static _Atomic uint64_t begun_out[AHEAD_NODES]; /* ... what the program had then ... */
+static _Atomic uint64_t begun_after[AHEAD_NODES]; /* ... and how many ns after the one before */
 static _Atomic uint64_t growing;	       /* nodes that may need the next */
 static _Atomic bool ahead;		       /* it is worth anything: set by the reclaimer */
 
@@ -131,6 +134,7 @@ void hak_reclaim_begun(unsigned node)
 	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
 	uint64_t now = hak_now_ns(), last = atomic_exchange_explicit(&begun_ns[node], now, memory_order_relaxed);
 	uint64_t had = atomic_exchange_explicit(&begun_out[node], out, memory_order_relaxed);
+	atomic_store_explicit(&begun_after[node], now - last, memory_order_relaxed);
 	if (now - last < GROWTH_NS && out >= had + GROWTH_BYTES && !hak_node_policy(node) &&
 	    !(atomic_fetch_or_explicit(&growing, (uint64_t)1 << node, memory_order_relaxed) >> node & 1))
 		wake_up(&hurry);
@@ -629,7 +633,9 @@ static void populate(unsigned node)
 {
 	/* relaxed: a threshold */
 	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
-	uint32_t enough = (uint32_t)hak_min(hak_option_get(HAK_OPT_ahead), out / (AHEAD_PART * HAK_SUPER));
+	uint64_t pace = atomic_load_explicit(&begun_after[node], memory_order_relaxed);
+	uint64_t soon = 1 + READY_NS / (pace + 1), most = hak_min(hak_option_get(HAK_OPT_ahead), out / (AHEAD_PART * HAK_SUPER));
+	uint32_t enough = (uint32_t)hak_min(most, soon);
 	uint32_t super = 0, ready;
 	for (uint32_t tries = 0; tries <= enough; tries++) {
 		struct hak_arena *a = find_unready(node, &super, &ready);
