@@ -24,16 +24,16 @@
 /* ... but where it is cheap: tiny blocks that are built and dropped in bulk need not be put into
  * their slabs and taken out again */
 #define CAP_MOST_TINY 511u
-#define CAP_TINY_BYTES ((size_t)32 << 10)
+#define CAP_TINY_BYTES (32u << 10)
 /* More than those where a program really builds and drops in bulk: where a magazine runs full or empty in
  * a microsecond a block. One that is drawn from at random takes a thousand times as long. */
 #define CAP_BULK 4095u
-#define CAP_BULK_BYTES ((size_t)128 << 10)
+#define CAP_BULK_BYTES (128u << 10)
 #define BULK_BLOCK_NS 1000u
 #define BULK_SHIFT 14u /* a class's stamp is the time in units of 16 us */
 #define EVENT_MASK 0x7fffu
 #define CAP_FIRST_BYTES ((size_t)32 << 10) /* what a magazine may hold before it has grown */
-#define CAP_BYTES ((size_t)1 << 20) /* and after */
+#define CAP_BYTES (1u << 20) /* and after */
 #define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
@@ -737,7 +737,7 @@ static struct hak_slab *find_slab(struct hak_heap *h, unsigned class, bool lend)
 /* What a class's magazine may grow to, in blocks. */
 static uint32_t magazine_most(unsigned class)
 {
-	size_t stride = hak_classes[class].stride;
+	uint32_t stride = hak_classes[class].stride;
 	size_t most = hak_max(CAP_MOST, hak_min(CAP_MOST_TINY, CAP_TINY_BYTES / stride));
 	return (uint32_t)hak_min(most, CAP_BYTES / stride);
 }
@@ -803,11 +803,10 @@ static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
 	if (!e)
 		return;
-	uint32_t n = hak_heap_cached(h, class);
-	if (n)
-		memcpy(e + 1, k->entries + 1, n * sizeof *e);
 	void **old = k->entries;
-	uint32_t old_cap = k->cap;
+	uint32_t old_cap = k->cap, n = hak_heap_cached(h, class);
+	if (old)
+		memcpy(e + 1, old + 1, n * sizeof *e);
 	h->home->room += ((size_t)cap - old_cap) * m->stride;
 	k->entries = e;
 	k->cap = (uint16_t)cap;
@@ -839,7 +838,7 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	uint32_t first = k->entries ? 0 : first_cap(class), most = magazine_most(class);
 	size_t room = budget(h);
 	bool idle;
-	if (k->cap >= most && bulk_most(class) > most) {
+	if (k->cap >= most && stride < CAP_BULK_BYTES / CAP_MOST) {
 		if (in_bulk(k, &idle)) {
 			most = bulk_most(class);
 			room /= 2;
