@@ -625,6 +625,7 @@ static uint64_t turn_ns(uint32_t n, useconds_t rest)
 START_TEST(magazines_grow_for_bulk_and_shrink_when_it_is_over)
 {
 	unsigned class = hak_route_class(32);
+	suite_stay(); /* one heap */
 	suite_quiet();
 	for (int i = 0; i < 4; i++)
 		turn_ns(MANY, 500); /* for 200 blocks: not in bulk */

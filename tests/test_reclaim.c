@@ -842,11 +842,12 @@ START_TEST(a_heap_that_grows_finds_huge_pages_ready)
 		usleep(10000);
 	ck_assert_uint_gt(hak_counted(released), 0);
 	/* nor is more made for one that begins huge pages and has no more for it than the last time */
-	hak_reclaim_begun(hak_heap_self->node);
+	unsigned node = hak_heap_self->node; /* wherever this thread runs by now */
+	hak_reclaim_begun(node);
 	usleep(100000);
 	uint64_t before = hak_counted(populated);
 	for (int i = 0; i < 200; i++) { /* longer than anything ready stays */
-		hak_reclaim_begun(hak_heap_self->node);
+		hak_reclaim_begun(node);
 		usleep(5000);
 	}
 	ck_assert_uint_eq(hak_counted(populated), before);
