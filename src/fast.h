@@ -32,6 +32,21 @@ void hak_free_full(void *p, struct hak_mag *m);
 void hak_free_misaligned(void *p, struct hak_mag *m);
 void hak_free_twice(void *p, struct hak_mag *m);
 
+/* A block that is m's, and on its stride. */
+static inline void hak_free_own(void *p, struct hak_mag *m)
+{
+	void **top = hak_mag_top(m);
+	if (hak_unlikely(*top == p)) {
+		hak_free_twice(p, m);
+		return;
+	}
+	if (hak_unlikely(top >= hak_mag_limit(m))) {
+		hak_free_full(p, m);
+		return;
+	}
+	hak_mag_push(m, top, p);
+}
+
 static inline void hak_free_fast(void *p)
 {
 	struct hak_heap *h = hak_heap_self;
@@ -51,22 +66,13 @@ static inline void hak_free_fast(void *p)
 		hak_free_misaligned(p, m);
 		return;
 	}
-	void **top = hak_mag_top(m);
-	if (hak_unlikely(*top == p)) {
-		hak_free_twice(p, m);
-		return;
-	}
-	if (hak_unlikely(top >= hak_mag_limit(m))) {
-		hak_free_full(p, m);
-		return;
-	}
-	hak_mag_push(m, top, p);
+	hak_free_own(p, m);
 }
 
 /* The magazine that a free of p would push it to; NULL: the slow path must decide. */
-static inline const struct hak_mag *hak_own_mag(const void *p)
+static inline struct hak_mag *hak_own_mag(const void *p)
 {
-	const struct hak_heap *h = hak_heap_self;
+	struct hak_heap *h = hak_heap_self;
 	size_t g = ((uintptr_t)p - hak_windows[0].base) >> HAK_GRANULE_SHIFT;
 	if (hak_unlikely(g >= hak_windows[0].granules))
 		return NULL;
@@ -74,7 +80,7 @@ static inline const struct hak_mag *hak_own_mag(const void *p)
 	uint32_t code = atomic_load_explicit(&hak_windows[0].tags[g], memory_order_relaxed) ^ h->tag;
 	if (hak_unlikely(code >= HAK_CODE(HAK_CLASSES)))
 		return NULL;
-	const struct hak_mag *m = (const struct hak_mag *)((const char *)h + code);
+	struct hak_mag *m = (struct hak_mag *)((char *)h + code);
 	return hak_likely(((uint32_t)(uintptr_t)p & m->mask) * m->inverse < m->inverse) ? m : NULL;
 }
 

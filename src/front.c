@@ -563,7 +563,7 @@ static HAK_NOINLINE void *realloc_slow(void *p, size_t bytes)
 /* A block of this thread's magazines, as it mostly is, and a new one from them need nothing that is not in fast.h. */
 void *hak_realloc(void *p, size_t bytes)
 {
-	const struct hak_mag *m = hak_own_mag(p);
+	struct hak_mag *m = hak_own_mag(p);
 	if (hak_unlikely(!m || hak_hardened))
 		return realloc_slow(p, bytes);
 	size_t old = m->stride;
@@ -573,6 +573,6 @@ void *hak_realloc(void *p, size_t bytes)
 	if (hak_unlikely(!q))
 		return realloc_slow(p, bytes);
 	memcpy(q, p, hak_min(old, bytes));
-	hak_free_fast(p);
+	hak_free_own(p, m);
 	return q;
 }
