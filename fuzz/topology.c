@@ -33,8 +33,8 @@
 #include <hwloc.h>
 #endif
 
-#define NODE "/sys/devices/system/node/"
 #define SYNTHETIC "synthetic:"
+#define NODE "/sys/devices/system/node/"
 #define CPU "/sys/devices/system/cpu/"
 
 static const char *const files[] = {
@@ -45,9 +45,9 @@ static const char *const files[] = {
 	NODE "node0/hugepages/hugepages-2048kB/nr_hugepages",
 	"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
 };
-#define PATIENCE_S 10 /* a hundred times what a load takes; twice is less than run.sh's -timeout */
 #define FILES (sizeof files / sizeof *files)
 #define TEXT_BYTES 4096u
+#define PATIENCE_S 10 /* a hundred times what a load takes; twice is less than run.sh's -timeout */
 
 static char contents[FILES][TEXT_BYTES]; /* "": no such file */
 static char folder[64];
@@ -232,8 +232,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size] = 0;
 	switch (*text) {
 	case 's':
-		*text = ':';
-		snprintf(path, sizeof path, "synthetic%s", text);
+		snprintf(path, sizeof path, SYNTHETIC "%s", text + 1);
 		load_by_hwloc(path);
 		break;
 	case 'f':

@@ -126,6 +126,12 @@ static _Atomic uint64_t begun_after[AHEAD_NODES]; /* ... and how many ns after t
 static _Atomic uint64_t growing;	       /* nodes that may need the next */
 static _Atomic bool ahead;		       /* it is worth anything: set by the reclaimer */
 
+/* How many huge pages may be ready for a program that has so much. */
+static uint64_t most_ahead(uint64_t out)
+{
+	return hak_min(hak_option_get(HAK_OPT_ahead), out / (AHEAD_PART * HAK_SUPER));
+}
+
 void hak_reclaim_begun(unsigned node)
 {
 	/* relaxed, all of it: hints. What is missed costs a page fault */
@@ -135,7 +141,7 @@ void hak_reclaim_begun(unsigned node)
 	uint64_t now = hak_now_ns(), last = atomic_exchange_explicit(&begun_ns[node], now, memory_order_relaxed);
 	uint64_t had = atomic_exchange_explicit(&begun_out[node], out, memory_order_relaxed);
 	atomic_store_explicit(&begun_after[node], now - last, memory_order_relaxed);
-	if (now - last < GROWTH_NS && out >= had + GROWTH_BYTES && !hak_node_policy(node) &&
+	if (now - last < GROWTH_NS && out >= had + GROWTH_BYTES && most_ahead(out) && !hak_node_policy(node) &&
 	    !(atomic_fetch_or_explicit(&growing, (uint64_t)1 << node, memory_order_relaxed) >> node & 1))
 		wake_up(&hurry);
 }
@@ -634,8 +640,7 @@ static void populate(unsigned node)
 	/* relaxed: a threshold */
 	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
 	uint64_t pace = atomic_load_explicit(&begun_after[node], memory_order_relaxed);
-	uint64_t soon = 1 + READY_NS / (pace + 1), most = hak_min(hak_option_get(HAK_OPT_ahead), out / (AHEAD_PART * HAK_SUPER));
-	uint32_t enough = (uint32_t)hak_min(most, soon);
+	uint32_t enough = (uint32_t)hak_min(most_ahead(out), 1 + READY_NS / (pace + 1));
 	uint32_t super = 0, ready;
 	for (uint32_t tries = 0; tries <= enough; tries++) {
 		struct hak_arena *a = find_unready(node, &super, &ready);
