@@ -99,9 +99,12 @@ static void wake_up(_Atomic uint32_t *futex)
 
 void hak_reclaim_note(size_t bytes)
 {
-	/* relaxed: a counter; its first byte after a pass ends an idle reclaimer's sleep */
-	if (atomic_fetch_add_explicit(&noted, bytes, memory_order_relaxed) == 0 &&
-	    atomic_load_explicit(&running, memory_order_relaxed) == STATE_RUNNING)
+	/* relaxed: a counter; its first byte after a pass ends an idle reclaimer's sleep. More is not
+	 * asked of it then, and all threads read the line */
+	bool runs = atomic_load_explicit(&running, memory_order_relaxed) == STATE_RUNNING;
+	if (runs && atomic_load_explicit(&noted, memory_order_relaxed))
+		return;
+	if (atomic_fetch_add_explicit(&noted, bytes, memory_order_relaxed) == 0 && runs)
 		wake_up(&wake);
 }
 
@@ -175,8 +178,6 @@ static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok
 		a->none_of = 0;
 	/* the pages are gone before the granules are UNUSED */
 	hak_super_put(a, super, ok ? HAK_WORD(0, mask) : HAK_WORD(mask, 0));
-	/* relaxed: a hint */
-	atomic_fetch_add_explicit(&a->available, hak_popcount(mask), memory_order_relaxed);
 }
 
 static char *granule_at(const struct hak_arena *a, uint32_t super, uint32_t granule)
@@ -233,7 +234,6 @@ static void make_whole(struct hak_arena *a, uint32_t super)
 	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
 						     memory_order_relaxed))
 		return;
-	atomic_fetch_sub_explicit(&a->available, (int32_t)HAK_SUPER_GRANULES - 1, memory_order_relaxed);
 	hak_holes_gone(a, super);
 	if (remove_guard(a, super))
 		put_back(a, super, UINT32_MAX, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_DONTNEED) == 0);
@@ -365,8 +365,6 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~HAK_WORD(mask, mask),
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
-	/* relaxed: a hint */
-	atomic_fetch_sub_explicit(&a->available, hak_popcount(mask), memory_order_relaxed);
 	atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
 	add_to_batch(a, super, mask);
 	return true;
@@ -619,8 +617,6 @@ static bool populate_super(unsigned node, struct hak_arena *a, uint32_t super)
 	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
 						     memory_order_relaxed))
 		return true; /* somebody was faster */
-	/* relaxed: a hint */
-	atomic_fetch_sub_explicit(&a->available, (int32_t)HAK_SUPER_GRANULES, memory_order_relaxed);
 	atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
 	struct hak_engine_range range = { granule_at(a, super, 0), HAK_SUPER, false };
 	uint64_t begin = hak_price_clock();

@@ -43,7 +43,7 @@ struct totals {
 #undef X
 	} h; /* over all heaps */
 	uint64_t live_tier[HAK_TIERS];
-	uint64_t slab_mapped;
+	uint64_t slab_mapped, run_live;
 	uint64_t live_node[HAK_NODES], remote_node[HAK_NODES];
 };
 
@@ -95,15 +95,17 @@ static void collect(struct totals *t)
 #define COUNTER(name, help) t->c.name = hak_counted(name);
 #include "counters.def"
 #undef COUNTER
-	for (unsigned i = 0; i < HAK_NODES; i++)
+	for (unsigned i = 0; i < HAK_NODES; i++) {
 		t->slab_mapped += atomic_load_explicit(&hak_nodes[i].mapped_bytes, memory_order_relaxed);
-	t->live_tier[HAK_TIER_L25] += t->c.run_live;
+		t->run_live += atomic_load_explicit(&hak_nodes[i].run_bytes, memory_order_relaxed);
+	}
+	t->live_tier[HAK_TIER_L25] += t->run_live;
 	t->live_tier[HAK_TIER_HUGE] = t->c.span_live + t->c.own_mapped;
 	t->s.size = sizeof t->s;
 	t->s.version = HAKMEM_STATS_VERSION;
 	t->s.metadata = t->c.metadata;
 	t->s.mapped = t->slab_mapped + t->c.span_mapped + t->c.own_mapped + t->c.own_kept + t->s.metadata;
-	t->s.live += t->c.run_live + t->live_tier[HAK_TIER_HUGE];
+	t->s.live += t->run_live + t->live_tier[HAK_TIER_HUGE];
 	t->s.released = t->c.released;
 	t->s.remote_frees = t->h.remote_in;
 	t->s.heaps = hak_heap_count();
@@ -490,6 +492,7 @@ void hak_stats_json(hakmem_write_fn *write, void *arg, bool pages)
 	field(&o, "rss", process_resident());
 	field(&o, "mapped", s.s.mapped);
 	field(&o, "slab_mapped", s.slab_mapped);
+	field(&o, "run_live", s.run_live);
 	if (pages) {
 		field(&o, "span_resident", r.span_rss);
 		field(&o, "span_huge", r.span_huge);

@@ -478,7 +478,7 @@ static json_t *row_of_frees(const struct hak_live *l, const char *nodes, const u
 	return row;
 }
 
-/* Adds "nodes" and "remote_matrix", and what the nodes have mapped to "slab_mapped". */
+/* Adds "nodes" and "remote_matrix", and what the nodes have mapped and in runs to "slab_mapped" and "run_live". */
 static bool add_nodes(const struct process *p, json_t *to, const struct sums *s, bool pages)
 {
 	const struct hak_live *l = &p->live;
@@ -487,7 +487,7 @@ static bool add_nodes(const struct process *p, json_t *to, const struct sums *s,
 	char *nodes = malloc(bytes);
 	uint64_t *frees = malloc(matrix_bytes);
 	uint64_t *rss = calloc(l->node_count, sizeof *rss), *huge = calloc(l->node_count, sizeof *huge);
-	uint64_t span_rss = 0, span_huge = 0, mapped = 0;
+	uint64_t span_rss = 0, span_huge = 0, mapped = 0, runs = 0;
 	struct owner *owners = NULL;
 	json_t *list = json_array(), *matrix = json_array();
 	bool ok = nodes && frees && rss && huge && copy(p->pid, l->nodes_at, nodes, bytes) &&
@@ -507,7 +507,8 @@ static bool add_nodes(const struct process *p, json_t *to, const struct sums *s,
 			continue;
 		json_array_append_new(matrix, row_of_frees(l, nodes, frees, i));
 		json_t *o = node_object(p, i, node, s);
-		mapped += (uint64_t)json_integer_value(json_object_get(o, "mapped"));
+		mapped += get(o, "mapped");
+		runs += get(o, "runs");
 		if (pages) {
 			set(o, "resident", rss[i]);
 			set(o, "huge", huge[i]);
@@ -517,6 +518,7 @@ static bool add_nodes(const struct process *p, json_t *to, const struct sums *s,
 	json_object_set_new(to, "nodes", list);
 	json_object_set_new(to, "remote_matrix", matrix);
 	set(to, "slab_mapped", mapped);
+	set(to, "run_live", runs);
 	free(owners);
 	free(rss);
 	free(huge);

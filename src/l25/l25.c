@@ -2,15 +2,15 @@
 /* Runs of granules as blocks. */
 #include "l25/l25.h"
 
-#include "counters.h"
 #include "fresh.h"
 #include "reclaim.h"
 
 static void note_live(struct hak_arena *arena, uint64_t change)
 {
-	hak_count(run_live, change);
-	/* relaxed: a threshold */
-	atomic_fetch_add_explicit(&hak_nodes[arena->node].out_bytes, change, memory_order_relaxed);
+	struct hak_node *n = &hak_nodes[arena->node];
+	/* relaxed: a figure and a threshold */
+	atomic_fetch_add_explicit(&n->run_bytes, change, memory_order_relaxed);
+	atomic_fetch_add_explicit(&n->out_bytes, change, memory_order_relaxed);
 }
 
 void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)

@@ -53,7 +53,7 @@ enum hak_arena_kind {
 
 /* Room that costs no memory, and room that does. */
 enum hak_room { HAK_ROOM_RESIDENT, HAK_ROOM_FRESH, HAK_ROOMS };
-#define HAK_ROOM_ORDERS 6u /* its longest run has 1, 2, 4, 8, 16 or 32 granules, or more */
+#define HAK_ROOM_ORDERS 32u /* its longest run has one granule more than its order */
 
 struct hak_arena {
 	/* immutable after creation */
@@ -71,24 +71,23 @@ struct hak_arena {
 	 * none has come back since; 0: not known */
 	uint32_t none_of, none_align;
 
-	/* any thread; granules EMPTY or UNUSED, a hint for searches */
-	_Atomic int32_t available;
-
 	/*
 	 * A SuperSlab's granules: low half EMPTY (free, contents old), high half UNUSED
 	 * (free, known zero). Whoever clears a bit by CAS owns the granule; the owner
-	 * alone sets it again. Any thread.
+	 * alone sets it again. Any thread; on other lines than what everybody reads.
 	 */
-	_Atomic uint64_t super[HAK_ARENA_SUPERS];
+	_Atomic uint64_t super[HAK_ARENA_SUPERS] HAK_ALIGNED(HAK_CACHELINE);
 
 	/* A bit a SuperSlab, by the kind and order of what it may have room for: a search looks
 	 * where its run may fit, so that a claim in a large heap does not read every word. What a
 	 * word has room for stands at its order or above; who finds it above puts it right. Any
 	 * thread. */
 	_Atomic uint64_t room[HAK_ROOMS][HAK_ROOM_ORDERS][HAK_ARENA_SUPERS / 64];
+	/* those of which a bit may be set: all searches read it, and few write */
+	_Atomic uint32_t orders[HAK_ROOMS] HAK_ALIGNED(HAK_CACHELINE);
 
 	/* EMPTY bits at the reclaimer's last look, less what was claimed since. Any thread */
-	_Atomic uint32_t seen[HAK_ARENA_SUPERS];
+	_Atomic uint32_t seen[HAK_ARENA_SUPERS] HAK_ALIGNED(HAK_CACHELINE);
 
 	/* under the reclaimer's lock */
 	uint32_t part[HAK_ARENA_SUPERS];  /* of these, worth splitting a huge page for; of this pass */
@@ -179,18 +178,42 @@ static inline uint32_t hak_room_mask(uint64_t word, bool huge, enum hak_room kin
 	return kind == HAK_ROOM_RESIDENT ? resident : all != resident ? all : 0;
 }
 
-/* The longest run in a mask that is not 0, rounded down to a power of two: its logarithm. */
+/* The longest run of set bits in a mask that is not 0, less one. */
 static inline unsigned hak_room_order(uint32_t mask)
 {
-	unsigned order = 0;
-	while (order < HAK_ROOM_ORDERS - 1 && (mask &= mask >> (1u << order)))
-		order++;
-	return order;
+	/* level[i]: where 2^i set bits begin; of the longest run's length, bit by bit from the highest */
+	uint32_t level[5] = { mask }, at = UINT32_MAX;
+	unsigned length = 0;
+	if (mask == UINT32_MAX)
+		return HAK_ROOM_ORDERS - 1;
+	for (unsigned i = 1; i < 5; i++)
+		level[i] = level[i - 1] & level[i - 1] >> (1u << (i - 1));
+	for (unsigned i = 5; i-- > 0;) {
+		uint32_t more = at & level[i] >> length;
+		if (more) {
+			at = more;
+			length += 1u << i;
+		}
+	}
+	return length - 1;
 }
 
 static inline bool hak_super_is_huge(const struct hak_arena *a, uint32_t super)
 {
 	return super * HAK_SUPER_GRANULES >= atomic_load_explicit(&a->huge_start, memory_order_relaxed);
+}
+
+/*
+ * Of an order, an arena's bit says that a SuperSlab's may be set, and a SuperSlab's that its word may have
+ * such room. Who has changed what a bit stands for sees that the bit is set, or sets it; who clears
+ * one looks at that again after it, and sets it again where it should be. All of it is seq_cst: one of
+ * the two that meet sees what the other did.
+ */
+static inline void hak_order_note(struct hak_arena *a, unsigned kind, unsigned order)
+{
+	uint32_t bit = (uint32_t)1 << order;
+	if (!(atomic_load_explicit(&a->orders[kind], memory_order_seq_cst) & bit))
+		atomic_fetch_or_explicit(&a->orders[kind], bit, memory_order_seq_cst);
 }
 
 /* After the word has got room of either kind: searches find it. */
@@ -199,18 +222,23 @@ static inline void hak_super_note(struct hak_arena *a, uint32_t super, uint64_t 
 	bool huge = hak_super_is_huge(a, super);
 	for (unsigned kind = 0; kind < HAK_ROOMS; kind++) {
 		uint32_t mask = hak_room_mask(word, huge, kind);
-		/* release ROOM: who clears the bit after this sees the word as it is now */
-		if (mask)
-			atomic_fetch_or_explicit(&a->room[kind][hak_room_order(mask)][super / 64],
-						 (uint64_t)1 << super % 64, memory_order_release);
+		if (!mask)
+			continue;
+		unsigned order = hak_room_order(mask);
+		_Atomic uint64_t *room = &a->room[kind][order][super / 64];
+		uint64_t bit = (uint64_t)1 << super % 64;
+		if (!(atomic_load_explicit(room, memory_order_seq_cst) & bit))
+			atomic_fetch_or_explicit(room, bit, memory_order_seq_cst);
+		hak_order_note(a, kind, order);
 	}
 }
 
 /* Makes granules of a SuperSlab available; slab arenas. */
 static inline void hak_super_put(struct hak_arena *a, uint32_t super, uint64_t bits)
 {
-	/* release POOL: our writes to the granules and their metadata are before the next owner's */
-	uint64_t word = atomic_fetch_or_explicit(&a->super[super], bits, memory_order_release) | bits;
+	/* release POOL: our writes to the granules and their metadata are before the next owner's;
+	 * seq_cst ROOM: see hak_order_note */
+	uint64_t word = atomic_fetch_or_explicit(&a->super[super], bits, memory_order_seq_cst) | bits;
 	hak_super_note(a, super, word);
 }
 
@@ -225,10 +253,20 @@ static inline void hak_super_claimed(struct hak_arena *a, uint32_t super, uint32
 /* The SuperSlab has not the room that it was found under. */
 static inline void hak_super_put_right(struct hak_arena *a, uint32_t super, enum hak_room kind, unsigned order)
 {
-	/* acquire ROOM: if the bit was set since we read the word, we see that word now */
 	atomic_fetch_and_explicit(&a->room[kind][order][super / 64], ~((uint64_t)1 << super % 64),
-				  memory_order_acquire);
-	hak_super_note(a, super, atomic_load_explicit(&a->super[super], memory_order_relaxed));
+				  memory_order_seq_cst);
+	hak_super_note(a, super, atomic_load_explicit(&a->super[super], memory_order_seq_cst));
+}
+
+/* No SuperSlab was found under the order. */
+static inline void hak_order_put_right(struct hak_arena *a, enum hak_room kind, unsigned order)
+{
+	uint64_t any = 0;
+	atomic_fetch_and_explicit(&a->orders[kind], ~((uint32_t)1 << order), memory_order_seq_cst);
+	for (unsigned i = 0; i < HAK_ARENA_SUPERS / 64; i++)
+		any |= atomic_load_explicit(&a->room[kind][order][i], memory_order_seq_cst);
+	if (any)
+		hak_order_note(a, kind, order);
 }
 
 /* Sets the tags of granules [granule, granule + count) of an arena. */

@@ -33,13 +33,11 @@ struct hak_heap;
 struct hak_topology;
 
 /* X(key in the statistics, field), each a uint64_t */
-#define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes) X(spilled, spilled_bytes)
+#define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes) X(runs, run_bytes) X(spilled, spilled_bytes)
 
 struct hak_node {
 	struct hak_lock lock;			 /* growth */
 	struct hak_arena *_Atomic arenas;	 /* newest first; grows only */
-	_Atomic uint64_t live_bytes;		 /* claimed granules */
-	_Atomic uint64_t out_bytes;		 /* blocks and runs that programs have, about */
 	_Atomic uint64_t mapped_bytes;		 /* slab arenas, both zones */
 	_Atomic uint64_t spilled_bytes;		 /* claimed for it from other pools, since the start */
 	/* from DIRECT on: what the pool is for (node.c); 0: not in use. Immutable once set */
@@ -47,6 +45,11 @@ struct hak_node {
 	struct hak_lock park_lock;
 	struct hak_heap *parked, *parked_guests; /* under park_lock */
 	struct hak_heap *_Atomic stock; /* a heap of no thread: slabs made ready (ace/prewarm.h); NULL: none */
+
+	/* written with every run and slab; the above is hardly */
+	_Atomic uint64_t live_bytes HAK_ALIGNED(HAK_CACHELINE); /* claimed granules */
+	_Atomic uint64_t run_bytes;				/* of these, runs that programs have */
+	_Atomic uint64_t out_bytes;				/* blocks and runs that programs have, about */
 } HAK_ALIGNED(HAK_CACHELINE);
 
 extern struct hak_node hak_nodes[HAK_NODES];

@@ -21,7 +21,7 @@
 #define INTERLEAVED_HUGE (64 * HAK_SUPER)
 
 #define CALLS 32u	    /* score of a place where guard pages are to be closed or opened */
-#define LOOKS 16u	    /* at SuperSlabs whose longest runs are alike */
+#define LOOKS 4u	    /* at SuperSlabs whose longest runs are alike */
 #define ARENAS 4u	    /* looked at once one has a place */
 
 /* Aligned granules are so to their number, or the next power of two. */
@@ -81,10 +81,8 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 	if ((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX)
 		hak_super_note(a, super, word & ~taken);
 	*zero = (HAK_WORD_UNUSED(word) & mask) == mask;
-	int32_t count = (int32_t)hak_popcount(mask);
-	atomic_fetch_sub_explicit(&a->available, count, memory_order_relaxed); /* a hint */
-	struct hak_node *n = &hak_nodes[a->node];
-	atomic_fetch_add_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
+	atomic_fetch_add_explicit(&hak_nodes[a->node].live_bytes, (uint64_t)hak_popcount(mask) * HAK_GRANULE,
+				  memory_order_relaxed);
 	return true;
 }
 
@@ -113,7 +111,7 @@ struct best {
 	struct hak_arena *arena;
 	uint64_t word;
 	uint32_t super, at;
-	unsigned score;
+	unsigned order, score;
 };
 
 /* Nothing is better than a place that fills its SuperSlab. */
@@ -159,7 +157,7 @@ static bool look(struct hak_arena *a, uint32_t s, enum hak_room kind, unsigned o
 	}
 	score += costs_calls(a, s, huge, (uint32_t)at, count, aligned) ? CALLS : 0;
 	if (score < best->score)
-		*best = (struct best){ a, word, s, (uint32_t)at, score };
+		*best = (struct best){ a, word, s, (uint32_t)at, order, score };
 	return true;
 }
 
@@ -173,10 +171,17 @@ static void search(struct hak_arena *a, uint32_t from, uint32_t to, enum hak_roo
 		   struct best *best)
 {
 	unsigned known = best->score;
-	for (unsigned order = 31 - (unsigned)__builtin_clz(count); order < HAK_ROOM_ORDERS && best->score == known; order++) {
+	/* relaxed: a hint, as a bit of the bitmaps */
+	uint32_t orders = atomic_load_explicit(&a->orders[kind], memory_order_relaxed) & UINT32_MAX << (count - 1);
+	for (; orders && best->score == known; orders &= orders - 1) {
+		unsigned order = (unsigned)__builtin_ctz(orders), looks = 0;
 		const _Atomic uint64_t *room = a->room[kind][order];
-		unsigned looks = 0;
-		for (uint32_t s = next_room(room, from, to); s < to && looks < LOOKS; s = next_room(room, s + 1, to)) {
+		if (order > best->order)
+			return;
+		uint32_t s = next_room(room, from, to);
+		if (s == to)
+			hak_order_put_right(a, kind, order);
+		for (; s < to && looks < LOOKS; s = next_room(room, s + 1, to)) {
 			looks += look(a, s, kind, order, count, aligned, best);
 			if (fills(best, count))
 				return;
@@ -187,14 +192,12 @@ static void search(struct hak_arena *a, uint32_t from, uint32_t to, enum hak_roo
 /* The best place on the node of what is resident already, or else of what is fresh in the zone. */
 static struct best find(struct hak_node *node, enum hak_room kind, uint32_t count, bool aligned, bool huge)
 {
-	struct best best = { .score = UINT32_MAX };
+	struct best best = { .order = HAK_ROOM_ORDERS - 1, .score = UINT32_MAX };
 	unsigned more = ARENAS;
 	/* acquire ARENAS: the newest arena's fields */
 	struct hak_arena *a = atomic_load_explicit(&node->arenas, memory_order_acquire);
 	for (; a && more && !fills(&best, count); a = a->next) {
-		/* relaxed: all may be stale, which costs a look or a growth */
-		if (atomic_load_explicit(&a->available, memory_order_relaxed) < (int32_t)count)
-			continue;
+		/* relaxed: both may be stale, which costs a look or a growth */
 		uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
 		uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
 		bool resident = kind == HAK_ROOM_RESIDENT;
@@ -236,7 +239,6 @@ static void open_granules(struct hak_arena *a, uint32_t from, uint32_t count)
 		hak_super_put(a, g / 32, HAK_WORD(0, run_mask(n, g % 32)));
 		g += n;
 	}
-	atomic_fetch_add_explicit(&a->available, (int32_t)count, memory_order_relaxed);
 }
 
 /* How many granules the small zone must grow by to hold the run. */
@@ -377,7 +379,6 @@ void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 	HAK_STEP(P9);
 	HAK_STEP(S3);
 	hak_super_put(arena, granule / 32, HAK_WORD(mask, 0));
-	atomic_fetch_add_explicit(&arena->available, (int32_t)count, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&n->live_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
 	hak_reclaim_note((size_t)count * HAK_GRANULE);
 }
