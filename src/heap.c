@@ -420,11 +420,11 @@ static void try_collect(struct hak_heap *o)
 	hak_unlock(&o->lock);
 }
 
-static bool claim(struct hak_heap *o, uint32_t count, bool aligned, bool huge, struct hak_run *run)
+static bool claim(struct hak_heap *o, uint32_t count, bool huge, struct hak_run *run)
 {
-	if (o->near_arena && hak_pool_claim_near(o->near_arena, o->near_super, count, aligned, run))
+	if (o->near_arena && hak_pool_claim_near(o->near_arena, o->near_super, count, true, run))
 		return true;
-	if (!hak_pool_claim(o->node, count, aligned, huge, run))
+	if (!hak_pool_claim(o->node, count, true, huge, run))
 		return false;
 	if (run->arena->node == o->node) { /* if another node helped out, it is not asked first next time */
 		o->near_arena = run->arena;
@@ -449,31 +449,15 @@ static bool wants_huge(struct hak_heap *o)
 	return live_bytes(o) >= LIVE_BEFORE_HUGE;
 }
 
-/* Granules for a slab of the class, or a run (HAK_CLASSES); huge: on huge pages if they pay. */
-static bool claim_for(struct hak_heap *o, unsigned class, uint32_t count, bool huge, struct hak_run *run)
+static bool claim_slab(struct hak_heap *o, unsigned class, struct hak_run *run)
 {
-	bool pays = huge && hak_touched(class);
-	if (!claim(o, count, class < HAK_CLASSES, pays, run))
+	uint32_t count = hak_classes[class].granules;
+	bool huge = wants_huge(o), pays = huge && hak_touched(class);
+	if (!claim(o, count, pays, run))
 		return false;
 	if (huge && !pays && run->zero)
 		hak_touched_ask(o->node, class, count);
-	return true;
-}
-
-bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run)
-{
-	struct hak_heap *o = h->home;
-	hak_lock(&o->lock);
-	bool ok = claim_for(o, HAK_CLASSES, count, hak_node_wants_huge(o->node), run);
-	hak_unlock(&o->lock);
-	return ok;
-}
-
-static bool claim_slab(struct hak_heap *o, unsigned class, struct hak_run *run)
-{
-	if (!claim_for(o, class, hak_classes[class].granules, wants_huge(o), run))
-		return false;
-	hak_fresh_run(class, run, hak_classes[class].granules);
+	hak_fresh_run(class, run, count);
 	return true;
 }
 

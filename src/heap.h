@@ -237,9 +237,6 @@ bool hak_heap_stock_up(struct hak_heap *stock, unsigned class, const struct hak_
 
 extern _Atomic uint32_t hak_stock_taken[HAK_CLASSES]; /* slabs, out of all stocks */
 
-/* Claims granules in a row that are to be one block. False: no memory. */
-bool hak_heap_claim_run(struct hak_heap *h, uint32_t count, struct hak_run *run);
-
 /* Sends home what the heap holds for others. */
 void hak_heap_flush(struct hak_heap *h);
 

@@ -140,7 +140,7 @@ void hak_reclaim_begun(unsigned node)
 	/* relaxed, all of it: hints. What is missed costs a page fault */
 	if (node >= AHEAD_NODES || !atomic_load_explicit(&ahead, memory_order_relaxed))
 		return;
-	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
+	uint64_t out = hak_node_out(node);
 	uint64_t now = hak_now_ns(), last = atomic_exchange_explicit(&begun_ns[node], now, memory_order_relaxed);
 	uint64_t had = atomic_exchange_explicit(&begun_out[node], out, memory_order_relaxed);
 	atomic_store_explicit(&begun_after[node], now - last, memory_order_relaxed);
@@ -634,7 +634,7 @@ static bool populate_super(unsigned node, struct hak_arena *a, uint32_t super)
 static void populate(unsigned node)
 {
 	/* relaxed: a threshold */
-	uint64_t out = atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed);
+	uint64_t out = hak_node_out(node);
 	uint64_t pace = atomic_load_explicit(&begun_after[node], memory_order_relaxed);
 	uint32_t enough = (uint32_t)hak_min(most_ahead(out), 1 + READY_NS / (pace + 1));
 	uint32_t super = 0, ready;

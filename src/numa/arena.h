@@ -178,23 +178,28 @@ static inline uint32_t hak_room_mask(uint64_t word, bool huge, enum hak_room kin
 	return kind == HAK_ROOM_RESIDENT ? resident : all != resident ? all : 0;
 }
 
+/* Where a run goes on, of those that begin in *at and have as many set bits as *length says, for `step` more. */
+static inline void hak_lengthen(uint32_t *at, unsigned *length, uint32_t starts, unsigned step)
+{
+	uint32_t more = *at & starts >> *length;
+	*at = more ? more : *at;
+	*length += more ? step : 0;
+}
+
 /* The longest run of set bits in a mask that is not 0, less one. */
 static inline unsigned hak_room_order(uint32_t mask)
 {
-	/* level[i]: where 2^i set bits begin; of the longest run's length, bit by bit from the highest */
-	uint32_t level[5] = { mask }, at = UINT32_MAX;
+	/* where 2, 4, 8 and 16 set bits begin; then the length, bit by bit from the highest */
+	uint32_t two = mask & mask >> 1, four = two & two >> 2, eight = four & four >> 4, sixteen = eight & eight >> 8;
+	uint32_t at = UINT32_MAX;
 	unsigned length = 0;
 	if (mask == UINT32_MAX)
 		return HAK_ROOM_ORDERS - 1;
-	for (unsigned i = 1; i < 5; i++)
-		level[i] = level[i - 1] & level[i - 1] >> (1u << (i - 1));
-	for (unsigned i = 5; i-- > 0;) {
-		uint32_t more = at & level[i] >> length;
-		if (more) {
-			at = more;
-			length += 1u << i;
-		}
-	}
+	hak_lengthen(&at, &length, sixteen, 16);
+	hak_lengthen(&at, &length, eight, 8);
+	hak_lengthen(&at, &length, four, 4);
+	hak_lengthen(&at, &length, two, 2);
+	hak_lengthen(&at, &length, mask, 1);
 	return length - 1;
 }
 

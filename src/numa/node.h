@@ -49,7 +49,7 @@ struct hak_node {
 	/* written with every run and slab; the above is hardly */
 	_Atomic uint64_t live_bytes HAK_ALIGNED(HAK_CACHELINE); /* claimed granules */
 	_Atomic uint64_t run_bytes;				/* of these, runs that programs have */
-	_Atomic uint64_t out_bytes;				/* blocks and runs that programs have, about */
+	_Atomic uint64_t out_bytes;				/* blocks in slabs that programs have, about */
 } HAK_ALIGNED(HAK_CACHELINE);
 
 extern struct hak_node hak_nodes[HAK_NODES];
@@ -63,6 +63,13 @@ static inline void hak_node_count_frees(unsigned from, unsigned to, uint32_t blo
 {
 	/* relaxed: a figure */
 	atomic_fetch_add_explicit(&hak_node_frees[from][to], blocks, memory_order_relaxed);
+}
+
+/* Bytes that programs have of the pool, about: a threshold. */
+static inline uint64_t hak_node_out(unsigned node)
+{
+	return atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed) +
+	       atomic_load_explicit(&hak_nodes[node].run_bytes, memory_order_relaxed);
 }
 
 /* It has memory, or its threads have freed others'. */

@@ -147,7 +147,7 @@ static bool look(struct hak_arena *a, uint32_t s, enum hak_room kind, unsigned o
 	if (mask && score >= best->score) /* a denser one is known */
 		return true;
 	int at = kind == HAK_ROOM_RESIDENT && empty ? fit(a, s, huge, empty, count, aligned) : -1;
-	if (at < 0 && mask)
+	if (at < 0 && mask && mask != empty)
 		at = fit(a, s, huge, mask, count, aligned);
 	if (at < 0) {
 		bool right = mask && hak_room_order(mask) == order;
@@ -392,9 +392,7 @@ bool hak_node_thp(unsigned node, size_t bytes)
 bool hak_node_wants_huge(unsigned node)
 {
 	return hak_node_thp(node, HAK_SUPER) &&
-	       /* relaxed: a threshold */
-	       atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed) >=
-		       (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024 &&
+	       hak_node_out(node) >= (uint64_t)hak_option_get(HAK_OPT_huge_zone_kib) * 1024 &&
 	       hak_price_pays(node);
 }
 
