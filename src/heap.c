@@ -58,6 +58,7 @@
 #define SIGHT 2u /* times its size: the classes that might have lent a block */
 #define LEFT_SHARE 16u /* of a class that is replaced: the part of its blocks that may be free and not lent */
 #define QUIET_MOST 255u /* passes; those of a closed class */
+#define FETCH_STRIDE 256u
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
 
 static void *const no_entry[1] = { NULL };
@@ -250,6 +251,16 @@ static void put_block(struct hak_heap *o, unsigned class, void *p)
 	put_run(o, class, &p, 1);
 }
 
+/* Large blocks of a magazine are of as many slabs: what is known of those comes while others are put back. */
+static void fetch_slabs(unsigned class, void *const *blocks, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const char *s = (const char *)slab_of(blocks[i], &hak_classes[class]);
+		__builtin_prefetch(s, 1);
+		__builtin_prefetch(s + HAK_CACHELINE, 1);
+	}
+}
+
 /*
  * Puts blocks back that were in a magazine of h: pushed on the class's, so each was on its stride,
  * or lent by another class and not yet handed out. Neighbours in a magazine are often of one slab:
@@ -257,6 +268,8 @@ static void put_block(struct hak_heap *o, unsigned class, void *p)
  */
 static void put_cached(struct hak_heap *h, unsigned class, void *const *blocks, uint32_t n)
 {
+	if (hak_classes[class].stride >= FETCH_STRIDE)
+		fetch_slabs(class, blocks, n);
 	for (uint32_t i = 0; i < n;) {
 		/* a block that is there twice may have outlived its slab.
 		 * relaxed: ours to read, we hold the lock */
@@ -365,6 +378,13 @@ static uint32_t push_cached(struct hak_heap *h, unsigned class, void **blocks, u
 /* own: o or a guest of it, whose thread calls: its magazines may be used; or NULL. */
 static void unpack(struct hak_heap *o, struct hak_parcel *parcel, struct hak_heap *own)
 {
+	for (uint32_t i = 0; i < parcel->count; i++) {
+		/* relaxed: what is fetched for nothing costs no more than time */
+		uint32_t code = hak_tag_code(atomic_load_explicit(hak_tag_of(parcel->block[i]), memory_order_relaxed));
+		unsigned class = code >> HAK_CODE_SHIFT;
+		if (class < HAK_CLASSES && hak_classes[class].stride >= FETCH_STRIDE)
+			fetch_slabs(class, &parcel->block[i], 1);
+	}
 	uint32_t kept = 0, next = 0;
 	for (uint32_t i = 0, n = 1; i < parcel->count; i += n, n = 1) {
 		void **at = &parcel->block[i];
@@ -923,8 +943,10 @@ static uint32_t take_many(struct hak_heap *h, struct hak_slab *s, unsigned class
 	uint32_t left = want;
 	void **end = first + want;
 	bool lent = s && s->class != class;
-	for (; s; s = !left ? NULL : lent ? replaced(o, class) : o->classes[class].head)
+	for (; s; s = !left ? NULL : lent ? replaced(o, class) : o->classes[class].head) {
+		__builtin_prefetch(s->next, 1);
 		left -= take(h, h->hard ? hak_hardened_slab_any(h, s) : s, left, &end);
+	}
 	if (left)
 		memmove(first, first + left, (want - left) * sizeof *first);
 	return want - left;
