@@ -34,6 +34,9 @@
 #define EVENT_MASK 0x7fffu
 #define CAP_FIRST_BYTES ((size_t)32 << 10) /* what a magazine may hold before it has grown */
 #define CAP_BYTES (1u << 20) /* and after */
+/* Large blocks need more where few sizes are in use: as long as all magazines, full, hold so many shares at most */
+#define CAP_BYTES_FEW (4u << 20)
+#define FEW_SHARES 3u
 #define TRIM_LEAST ((size_t)256 << 10) /* worth asking a thread for */
 #define PARCEL_BATCH 16u		     /* parcels unpacked in one slow path */
 #define SPARES_MOST 8u		     /* empty parcels a heap keeps */
@@ -834,6 +837,13 @@ static void shrink_magazine(struct hak_heap *h, unsigned class)
 		drop_magazine(h, class);
 }
 
+/* Are the sizes in use so few that a magazine may hold more of large blocks? */
+static bool may_hold_few(const struct hak_heap *h, unsigned class)
+{
+	size_t all = h->home->room + (size_t)(h->classes[class].cap + 1) * hak_classes[class].stride;
+	return all <= FEW_SHARES * share();
+}
+
 /* The magazine is empty or full: it is made, or doubles, within the budget. */
 static void grow_magazine(struct hak_heap *h, unsigned class)
 {
@@ -842,6 +852,8 @@ static void grow_magazine(struct hak_heap *h, unsigned class)
 	uint32_t first = k->entries ? 0 : first_cap(class), most = magazine_most(class);
 	size_t room = budget(h);
 	bool idle;
+	if (k->cap >= most && most < CAP_MOST && may_hold_few(h, class))
+		most = (uint32_t)hak_min(CAP_MOST, CAP_BYTES_FEW / stride);
 	if (k->cap >= most && stride < CAP_BULK_BYTES / CAP_MOST) {
 		if (in_bulk(k, &idle)) {
 			most = bulk_most(class);

@@ -647,6 +647,39 @@ START_TEST(magazines_grow_for_bulk_and_shrink_when_it_is_over)
 }
 END_TEST
 
+#define LARGE 48
+
+/* Builds and drops blocks of a size a few times; bytes that the class's magazine holds if it is full. */
+static size_t held_of(size_t size)
+{
+	void *block[LARGE];
+	unsigned class = hak_route_class(size);
+	for (int round = 0; round < 6; round++) {
+		for (int i = 0; i < LARGE; i++)
+			block[i] = hak_malloc(size);
+		for (int i = 0; i < LARGE; i++)
+			hak_free(block[i]);
+	}
+	return (size_t)hak_heap_self->classes[class].cap * hak_classes[class].stride;
+}
+
+START_TEST(magazines_of_large_blocks_hold_more_where_few_sizes_are_in_use)
+{
+	suite_stay(); /* one heap */
+	suite_quiet();
+	ck_assert_uint_gt(held_of(200000), 2 * MIB);
+	ck_assert_uint_le(held_of(200000), 4 * MIB);
+	size_t more = 0;
+	for (size_t size = 20000; size <= 256 << 10; size += size / 9) {
+		size_t held = held_of(size);
+		more += held > MIB ? held - MIB : 0;
+	}
+	ck_assert_uint_gt(hak_heap_self->room, 12 * MIB);
+	ck_assert_uint_le(more, 12 * MIB);
+	check_heap(hak_heap_self);
+}
+END_TEST
+
 /* ---- sums -------------------------------------------------------------------------------- */
 
 /* Bytes that /proc/self/maps shows under hakmem's names, writable ones. */
@@ -786,6 +819,7 @@ SUITE("heap", 30,
       CALM(the_stages_count_every_slab_that_was_found),
       CALM(one_empty_slab_of_a_class_stays_so_that_the_next_block_is_cheap),
       CALM(magazines_grow_for_bulk_and_shrink_when_it_is_over),
+      CALM(magazines_of_large_blocks_hold_more_where_few_sizes_are_in_use),
       CALM(the_statistics_say_what_the_kernel_says_is_mapped),
       CALM(live_cached_and_free_are_never_more_than_mapped),
       DIES(a_double_free_is_caught_even_when_its_slab_has_gone_to_another_class, SIGABRT),
