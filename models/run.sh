@@ -260,6 +260,15 @@ caught 'range in flight not noted under the lock: lost by fork' '==15' superslab
 caught 'fork without the heaps'"'"' locks: granule in nobody'"'"'s list' 'noted' superslab "${f[@]}" -DMUT_FORK_NO_HEAP_LOCKS
 caught 'child takes a range in flight for zero' 'dirty[' superslab "${f[@]}" -DMUT_CHILD_ZERO
 
+# --- room.pml: the bits that searches go by ---------------------------------
+r=(-DUSERS=2 -DOPS=2)
+holds '2 users, 2 searchers' room "${r[@]}" -DSEARCHES=2
+caught 'the word read before its bit is cleared' 'word==0' room "${r[@]}" -DMUT_WORD_FIRST
+caught 'the word not read again' 'word==0' room "${r[@]}" -DMUT_WORD_UNSEEN
+caught 'the bits read before the order'"'"'s is cleared' 'word==0' room "${r[@]}" -DMUT_ROOM_FIRST
+caught 'the bits not read again' 'word==0' room "${r[@]}" -DMUT_ROOM_UNSEEN
+caught 'the order noted before the bit' 'word==0' room "${r[@]}" -DMUT_ORDER_FIRST
+
 if [ "$deep" -eq 1 ]; then
 	limit=3600
 	memory=3000
@@ -271,6 +280,7 @@ if [ "$deep" -eq 1 ]; then
 	holds '3 threads and fork' park -DNT=3 -DOPS=1 -DWITH_FORK
 	holds '2 threads, reclaimer and fork' park -DNT=2 -DOPS=1 -DWITH_RECLAIM -DWITH_FORK
 	holds '2 threads, reclaimer, 2 operations' park -DNT=2 -DOPS=2 -DWITH_RECLAIM
+	holds '2 users, 3 searches by each of 2' room -DOPS=3 -DSEARCHES=3
 	holds '2 claimers, 2 purges' superslab -DOPS=2 -DPURGES=2
 fi
 

@@ -50,7 +50,10 @@ void hak_holes_forked(void)
 /* relaxed, all three: the reclaimer looks under the owner's lock */
 static void mark(struct hak_arena *a, uint32_t super)
 {
-	atomic_fetch_or_explicit(&a->loose[super / 64], (uint64_t)1 << super % 64, memory_order_relaxed);
+	uint64_t bit = (uint64_t)1 << super % 64;
+	/* what a look after this finds, it finds under the lock that is held here */
+	if (!(atomic_load_explicit(&a->loose[super / 64], memory_order_relaxed) & bit))
+		atomic_fetch_or_explicit(&a->loose[super / 64], bit, memory_order_relaxed);
 }
 
 static void unmark(struct hak_arena *a, uint32_t super)

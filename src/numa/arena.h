@@ -22,6 +22,7 @@
 #include "base.h"
 #include "lock.h"
 #include "slab.h"
+#include "step.h"
 
 #define HAK_TAG_HEAP_SHIFT 12
 #define HAK_TAG_CODE_MASK 0xfffu
@@ -212,13 +213,16 @@ static inline bool hak_super_is_huge(const struct hak_arena *a, uint32_t super)
  * Of an order, an arena's bit says that a SuperSlab's may be set, and a SuperSlab's that its word may have
  * such room. Who has changed what a bit stands for sees that the bit is set, or sets it; who clears
  * one looks at that again after it, and sets it again where it should be. All of it is seq_cst: one of
- * the two that meet sees what the other did.
+ * the two that meet sees what the other did. models/room.pml
  */
 static inline void hak_order_note(struct hak_arena *a, unsigned kind, unsigned order)
 {
 	uint32_t bit = (uint32_t)1 << order;
-	if (!(atomic_load_explicit(&a->orders[kind], memory_order_seq_cst) & bit))
-		atomic_fetch_or_explicit(&a->orders[kind], bit, memory_order_seq_cst);
+	HAK_STEP(R3);
+	if (atomic_load_explicit(&a->orders[kind], memory_order_seq_cst) & bit)
+		return;
+	HAK_STEP(R4);
+	atomic_fetch_or_explicit(&a->orders[kind], bit, memory_order_seq_cst);
 }
 
 /* After the word has got room of either kind: searches find it. */
@@ -232,8 +236,11 @@ static inline void hak_super_note(struct hak_arena *a, uint32_t super, uint64_t 
 		unsigned order = hak_room_order(mask);
 		_Atomic uint64_t *room = &a->room[kind][order][super / 64];
 		uint64_t bit = (uint64_t)1 << super % 64;
-		if (!(atomic_load_explicit(room, memory_order_seq_cst) & bit))
-			atomic_fetch_or_explicit(room, bit, memory_order_seq_cst);
+		HAK_STEP(R1);
+		if (atomic_load_explicit(room, memory_order_seq_cst) & bit)
+			continue; /* who set it notes the order, or has */
+		HAK_STEP(R2);
+		atomic_fetch_or_explicit(room, bit, memory_order_seq_cst);
 		hak_order_note(a, kind, order);
 	}
 }
@@ -258,8 +265,10 @@ static inline void hak_super_claimed(struct hak_arena *a, uint32_t super, uint32
 /* The SuperSlab has not the room that it was found under. */
 static inline void hak_super_put_right(struct hak_arena *a, uint32_t super, enum hak_room kind, unsigned order)
 {
+	HAK_STEP(R5);
 	atomic_fetch_and_explicit(&a->room[kind][order][super / 64], ~((uint64_t)1 << super % 64),
 				  memory_order_seq_cst);
+	HAK_STEP(R6);
 	hak_super_note(a, super, atomic_load_explicit(&a->super[super], memory_order_seq_cst));
 }
 
@@ -267,7 +276,9 @@ static inline void hak_super_put_right(struct hak_arena *a, uint32_t super, enum
 static inline void hak_order_put_right(struct hak_arena *a, enum hak_room kind, unsigned order)
 {
 	uint64_t any = 0;
+	HAK_STEP(R7);
 	atomic_fetch_and_explicit(&a->orders[kind], ~((uint32_t)1 << order), memory_order_seq_cst);
+	HAK_STEP(R8);
 	for (unsigned i = 0; i < HAK_ARENA_SUPERS / 64; i++)
 		any |= atomic_load_explicit(&a->room[kind][order][i], memory_order_seq_cst);
 	if (any)
