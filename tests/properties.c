@@ -513,7 +513,8 @@ static void threads_end_with_blocks(void)
 			first = mallinfo2().arena;
 	}
 	CHECK(destroyed == 3 * 400, "%d destructors", destroyed);
-	CHECK(mallinfo2().arena <= first + 8 * MIB, "%zu mapped, then %zu", first, mallinfo2().arena);
+	/* memory may be mapped in one more step, in which hakmem's grow; 64 KiB a round would be more */
+	CHECK(mallinfo2().arena <= first + 20 * MIB, "%zu mapped, then %zu", first, mallinfo2().arena);
 }
 
 static unsigned char *from_before;
