@@ -61,7 +61,7 @@
 #define SIGHT 2u /* times its size: the classes that might have lent a block */
 #define LEFT_SHARE 16u /* of a class that is replaced: the part of its blocks that may be free and not lent */
 #define QUIET_MOST 255u /* passes; those of a closed class */
-#define FETCH_STRIDE 256u
+#define FETCH_STRIDE 256u /* bytes of a block: of smaller ones a slab has many, and is seldom far away */
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
 
 static void *const no_entry[1] = { NULL };
@@ -257,6 +257,8 @@ static void put_block(struct hak_heap *o, unsigned class, void *p)
 /* Large blocks of a magazine are of as many slabs: what is known of those comes while others are put back. */
 static void fetch_slabs(unsigned class, void *const *blocks, uint32_t n)
 {
+	if (hak_classes[class].stride < FETCH_STRIDE)
+		return;
 	for (uint32_t i = 0; i < n; i++) {
 		const char *s = (const char *)slab_of(blocks[i], &hak_classes[class]);
 		__builtin_prefetch(s, 1);
@@ -271,8 +273,7 @@ static void fetch_slabs(unsigned class, void *const *blocks, uint32_t n)
  */
 static void put_cached(struct hak_heap *h, unsigned class, void *const *blocks, uint32_t n)
 {
-	if (hak_classes[class].stride >= FETCH_STRIDE)
-		fetch_slabs(class, blocks, n);
+	fetch_slabs(class, blocks, n);
 	for (uint32_t i = 0; i < n;) {
 		/* a block that is there twice may have outlived its slab.
 		 * relaxed: ours to read, we hold the lock */
@@ -385,7 +386,7 @@ static void unpack(struct hak_heap *o, struct hak_parcel *parcel, struct hak_hea
 		/* relaxed: what is fetched for nothing costs no more than time */
 		uint32_t code = hak_tag_code(atomic_load_explicit(hak_tag_of(parcel->block[i]), memory_order_relaxed));
 		unsigned class = code >> HAK_CODE_SHIFT;
-		if (class < HAK_CLASSES && hak_classes[class].stride >= FETCH_STRIDE)
+		if (class < HAK_CLASSES)
 			fetch_slabs(class, &parcel->block[i], 1);
 	}
 	uint32_t kept = 0, next = 0;
@@ -443,11 +444,13 @@ static void try_collect(struct hak_heap *o)
 	hak_unlock(&o->lock);
 }
 
-static bool claim(struct hak_heap *o, uint32_t count, bool huge, struct hak_run *run)
+static bool claim(struct hak_heap *o, unsigned class, bool huge, struct hak_run *run)
 {
+	uint32_t count = hak_classes[class].granules;
+	/* those are EMPTY: there is nothing to ask about them */
 	if (o->near_arena && hak_pool_claim_near(o->near_arena, o->near_super, count, true, run))
 		return true;
-	if (!hak_pool_claim(o->node, count, true, huge, run))
+	if (!hak_touched_claim(o->node, class, count, huge, run))
 		return false;
 	if (run->arena->node == o->node) { /* if another node helped out, it is not asked first next time */
 		o->near_arena = run->arena;
@@ -474,13 +477,9 @@ static bool wants_huge(struct hak_heap *o)
 
 static bool claim_slab(struct hak_heap *o, unsigned class, struct hak_run *run)
 {
-	uint32_t count = hak_classes[class].granules;
-	bool huge = wants_huge(o), pays = huge && hak_touched(class);
-	if (!claim(o, count, pays, run))
+	if (!claim(o, class, wants_huge(o), run))
 		return false;
-	if (huge && !pays && run->zero)
-		hak_touched_ask(o->node, class, count);
-	hak_fresh_run(class, run, count);
+	hak_fresh_run(class, run, hak_classes[class].granules);
 	return true;
 }
 

@@ -155,6 +155,16 @@ void hak_touched_ask(unsigned node, unsigned class, uint32_t granules)
 	hak_reclaim_look();
 }
 
+bool hak_touched_claim(unsigned node, unsigned class, uint32_t count, bool huge, struct hak_run *run)
+{
+	bool pays = huge && hak_touched(class);
+	if (!hak_pool_claim(node, count, class < HAK_CLASSES, pays, run))
+		return false;
+	if (huge && !pays && run->zero)
+		hak_touched_ask(node, class, count);
+	return true;
+}
+
 bool hak_touched_asked(void)
 {
 	/* acquire TOUCHED: who sees it cleared by a look sees that look */

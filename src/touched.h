@@ -10,6 +10,8 @@
 
 #include "base.h"
 
+struct hak_run;
+
 /*
  * Do huge pages pay for blocks of this class, or for runs (HAK_CLASSES)? As far as is known; where
  * nothing can be seen, or nobody is there to look, they are taken to. Any thread.
@@ -23,6 +25,12 @@ bool hak_touched(unsigned class);
  * locks.
  */
 void hak_touched_ask(unsigned node, unsigned class, uint32_t granules);
+
+/*
+ * Claims granules of the node for a slab of the class, or for a run (HAK_CLASSES): on huge pages, if those are
+ * wanted and pay; else it asks, if they are fresh. Any thread; callers may hold locks. False: no memory.
+ */
+bool hak_touched_claim(unsigned node, unsigned class, uint32_t count, bool huge, struct hak_run *run);
 
 /* A look was asked for and has not ended. */
 bool hak_touched_asked(void);

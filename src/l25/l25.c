@@ -11,23 +11,13 @@ static void note_live(struct hak_arena *arena, uint64_t change)
 	atomic_fetch_add_explicit(&hak_nodes[arena->node].run_bytes, change, memory_order_relaxed);
 }
 
-/* No lock of the heap's is held, nor is the SuperSlab tried first that it claimed slabs of: of those EMPTY
- * granules a run would seldom find enough. */
-static bool claim(struct hak_heap *h, uint32_t count, struct hak_run *run)
-{
-	bool huge = hak_node_wants_huge(h->node), pays = huge && hak_touched(HAK_CLASSES);
-	if (!hak_pool_claim(h->node, count, false, pays, run))
-		return false;
-	if (huge && !pays && run->zero)
-		hak_touched_ask(h->node, HAK_CLASSES, count);
-	return true;
-}
-
 void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 {
 	struct hak_run run;
 	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
-	if (!claim(h, count, &run))
+	/* no lock of the heap's is held, nor is the SuperSlab tried first that it claimed slabs of: of those EMPTY
+	 * granules a run would seldom find enough */
+	if (!hak_touched_claim(h->node, HAK_CLASSES, count, hak_node_wants_huge(h->node), &run))
 		return NULL;
 	*zero = run.zero;
 	hak_fresh_run(HAK_CLASSES, &run, count);

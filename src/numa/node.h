@@ -65,9 +65,10 @@ static inline void hak_node_count_frees(unsigned from, unsigned to, uint32_t blo
 	atomic_fetch_add_explicit(&hak_node_frees[from][to], blocks, memory_order_relaxed);
 }
 
-/* Bytes that programs have of the pool, about: a threshold. */
+/* Bytes that programs have of the pool, about. */
 static inline uint64_t hak_node_out(unsigned node)
 {
+	/* relaxed, both: for thresholds */
 	return atomic_load_explicit(&hak_nodes[node].out_bytes, memory_order_relaxed) +
 	       atomic_load_explicit(&hak_nodes[node].run_bytes, memory_order_relaxed);
 }

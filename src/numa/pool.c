@@ -165,19 +165,18 @@ static bool look(struct hak_arena *a, uint32_t s, enum hak_room kind, unsigned o
  * Looks through the SuperSlabs [from, to) of the arena for a place of the kind: in the densest of
  * those with the shortest runs that do. Of each length no more than a few are looked at, those at
  * the lowest addresses: a claim costs the same in any heap, and what is high and sparse becomes
- * free. A place that another arena has is to be beaten.
+ * free. A place that another arena has is to be beaten, in a run that is no longer.
  */
 static void search(struct hak_arena *a, uint32_t from, uint32_t to, enum hak_room kind, uint32_t count, bool aligned,
 		   struct best *best)
 {
 	unsigned known = best->score;
 	/* relaxed: a hint, as a bit of the bitmaps */
-	uint32_t orders = atomic_load_explicit(&a->orders[kind], memory_order_relaxed) & UINT32_MAX << (count - 1);
+	uint32_t orders = atomic_load_explicit(&a->orders[kind], memory_order_relaxed) & UINT32_MAX << (count - 1) &
+			  UINT32_MAX >> (HAK_ROOM_ORDERS - 1 - best->order);
 	for (; orders && best->score == known; orders &= orders - 1) {
 		unsigned order = (unsigned)__builtin_ctz(orders), looks = 0;
 		const _Atomic uint64_t *room = a->room[kind][order];
-		if (order > best->order)
-			return;
 		uint32_t s = next_room(room, from, to);
 		if (s == to)
 			hak_order_put_right(a, kind, order);
