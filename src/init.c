@@ -92,6 +92,7 @@ static HAK_COLD void fork_raw(void)
 	hak_topology_fork_raw();
 	hak_reclaim_lock.state = 0;
 	hak_own_fork_raw();
+	hak_huge_fork_raw();
 	hak_huge_lock.state = 0;
 	hak_arena_lock.state = 0;
 	hak_meta_fork_raw();

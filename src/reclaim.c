@@ -174,10 +174,15 @@ static HAK_TLS bool giving; /* this thread holds the reclaimer's lock and gives 
 static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok)
 {
 	HAK_STEP(S6);
-	if (a->kind == HAK_ARENA_SPANS)
-		a->none_of = 0;
 	/* the pages are gone before the granules are UNUSED */
-	hak_super_put(a, super, ok ? HAK_WORD(0, mask) : HAK_WORD(mask, 0));
+	uint64_t bits = ok ? HAK_WORD(0, mask) : HAK_WORD(mask, 0);
+	if (a->kind == HAK_ARENA_SLABS) {
+		hak_super_put(a, super, bits);
+	} else {
+		/* relaxed: under the huge lock */
+		atomic_fetch_or_explicit(&a->super[super], bits, memory_order_relaxed);
+		hak_huge_words_changed(a, super, 1);
+	}
 }
 
 static char *granule_at(const struct hak_arena *a, uint32_t super, uint32_t granule)
@@ -366,12 +371,14 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
 	atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
+	if (a->kind == HAK_ARENA_SPANS)
+		hak_huge_words_changed(a, super, 1);
 	add_to_batch(a, super, mask);
 	return true;
 }
 
 /*
- * One SuperSlab. On small pages, and where a huge page was split, any granule goes back. A huge
+ * One SuperSlab, of a span arena under the huge lock. On small pages, and where a huge page was split, any granule goes back. A huge
  * page goes whole; whether its parts are worth it is noted for later in the pass.
  */
 static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
@@ -382,7 +389,7 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 	uint32_t empty = HAK_WORD_EMPTY(word), unused = HAK_WORD_UNUSED(word);
 	uint32_t seen = atomic_load_explicit(&a->seen[super], memory_order_relaxed);
 	uint32_t stable = pass->urge == URGE_DUE ? empty & seen : empty;
-	bool zone = a->kind == HAK_ARENA_SPANS || hak_super_is_huge(a, super);
+	bool zone = a->kind == HAK_ARENA_SPANS ? a->huge_spans : hak_super_is_huge(a, super);
 	bool huge = zone && !a->guard[super] && !hak_holes_guarded(a, super);
 	pass->back += hak_popcount(a->given[super] & ~unused);
 	a->given[super] = pass->forget ? 0 : a->given[super] & unused;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "holes.h"
+#include "numa/huge.h"
 #include "numa/node.h"
 #include "options.h"
 #include "reclaim.h"
@@ -21,13 +22,14 @@
 #define AGAIN_PART 4u
 #define RESIDENT ((uint64_t)3 << 62) /* present, or swapped: Documentation/admin-guide/mm/pagemap.rst */
 
-/* By static class, then of runs. relaxed, all of it: hints */
+/* By static class, then of runs of the pool, and of span arenas. relaxed, all of it: hints */
 #define RUNS HAK_STATIC_CLASSES
+#define SPANS (HAK_STATIC_CLASSES + 1)
 static struct {
 	_Atomic uint8_t verdict;
 	_Atomic uint32_t fresh;	    /* granules that it got on small pages instead of huge ones */
 	_Atomic uint32_t next_look; /* when they are so many */
-} known[RUNS + 1];
+} known[SPANS + 1];
 static _Atomic uint32_t fresh_all, look_all; /* the same of all */
 static _Atomic bool blind; /* nothing can be seen */
 static _Atomic uint32_t asked; /* a node and 1 on which to look; the last that asked */
@@ -97,12 +99,10 @@ static uint32_t parts(const struct hak_arena *a)
 	return (atomic_load_explicit(&a->small_end, memory_order_relaxed) + PART - 1) / PART;
 }
 
-/* Parts of the node's small zones, spread over them. */
-static void look(unsigned node)
+/* Parts of the node's small zones, spread over them. False: there are some, and none can be read. */
+static bool look_at_slabs(int pagemap, unsigned node, struct tally *tally)
 {
-	struct tally tally[RUNS + 1] = { { 0, 0 } };
 	uint32_t all = 0, at = 0, seen = 0;
-	int pagemap = hak_sys_open("/proc/self/pagemap", O_RDONLY, 0); /* -1: no part can be read */
 	/* acquire ARENAS: the newest arena's fields */
 	struct hak_arena *first = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire);
 	for (struct hak_arena *a = first; a; a = a->next)
@@ -114,11 +114,52 @@ static void look(unsigned node)
 			seen += look_at(pagemap, a, at * PART, tally);
 		at -= end;
 	}
+	return !all || seen;
+}
+
+static uint32_t supers(const struct hak_arena *a, unsigned node)
+{
+	uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
+	return a->node == node && !a->huge_spans ? (end + HAK_SUPER_GRANULES - 1) / HAK_SUPER_GRANULES : 0;
+}
+
+/* The same of SuperSlabs of the node's span arenas. One that nobody has touched says nothing: it would cost
+ * nothing on huge pages either. */
+static bool look_at_spans(int pagemap, unsigned node, struct tally *tally)
+{
+	uint32_t all = 0, at = 0, seen = 0;
+	hak_lock(&hak_huge_lock);
+	struct hak_arena *first = hak_span_arenas;
+	hak_unlock(&hak_huge_lock);
+	for (struct hak_arena *a = first; a; a = a->next)
+		all += supers(a, node);
+	uint32_t step = all / LOOKS + 1;
+	for (struct hak_arena *a = first; a; a = a->next) {
+		uint32_t end = supers(a, node);
+		for (; at < end; at += step) {
+			struct tally super[SPANS + 1] = { { 0, 0 } };
+			for (uint32_t part = 0; part < HAK_SUPER_GRANULES; part += PART)
+				seen += look_at(pagemap, a, at * HAK_SUPER_GRANULES + part, super);
+			if (super[RUNS].resident) {
+				tally->claimed += super[RUNS].claimed;
+				tally->resident += super[RUNS].resident;
+			}
+		}
+		at -= end;
+	}
+	return !all || seen;
+}
+
+static void look(unsigned node)
+{
+	struct tally tally[SPANS + 1] = { { 0, 0 } };
+	int pagemap = hak_sys_open("/proc/self/pagemap", O_RDONLY, 0); /* -1: no part can be read */
+	bool slabs = look_at_slabs(pagemap, node, tally), spans = look_at_spans(pagemap, node, &tally[SPANS]);
 	if (pagemap >= 0)
 		hak_sys_close(pagemap);
-	for (unsigned i = 0; i <= RUNS; i++)
+	for (unsigned i = 0; i <= SPANS; i++)
 		judge(i, tally[i]);
-	if (all && !seen)
+	if (!slabs || !spans)
 		atomic_store_explicit(&blind, true, memory_order_relaxed);
 }
 
@@ -137,7 +178,7 @@ static bool due(unsigned i, uint32_t granules)
 
 static unsigned whose(unsigned class)
 {
-	return class == HAK_CLASSES ? RUNS : hak_route_home(class);
+	return class == HAK_TOUCHED_SPANS ? SPANS : class == HAK_TOUCHED_RUNS ? RUNS : hak_route_home(class);
 }
 
 bool hak_touched(unsigned class)

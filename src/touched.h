@@ -2,8 +2,8 @@
 /*
  * Does the program touch what it asks for? Huge pages make all of a block resident. Of a small block
  * a program cannot leave out a page, but a buffer is often filled in part only, and slabs of many
- * large classes are. So blocks of more than two pages lie on small pages until those, which the kernel
- * can be asked about, have shown that most of them are used.
+ * large classes are. So blocks of more than two pages, up to 8 MiB (huge.c), lie on small pages until those,
+ * which the kernel can be asked about, have shown that most of them are used.
  */
 #ifndef HAK_TOUCHED_H
 #define HAK_TOUCHED_H
@@ -12,8 +12,11 @@
 
 struct hak_run;
 
+#define HAK_TOUCHED_RUNS HAK_CLASSES	    /* runs of a node's pool, instead of a class */
+#define HAK_TOUCHED_SPANS (HAK_CLASSES + 1) /* runs of span arenas */
+
 /*
- * Do huge pages pay for blocks of this class, or for runs (HAK_CLASSES)? As far as is known; where
+ * Do huge pages pay for blocks of this class, or for runs? As far as is known; where
  * nothing can be seen, or nobody is there to look, they are taken to. Any thread.
  */
 bool hak_touched(unsigned class);
@@ -27,7 +30,7 @@ bool hak_touched(unsigned class);
 void hak_touched_ask(unsigned node, unsigned class, uint32_t granules);
 
 /*
- * Claims granules of the node for a slab of the class, or for a run (HAK_CLASSES): on huge pages, if those are
+ * Claims granules of the node for a slab of the class, or for a run of the pool: on huge pages, if those are
  * wanted and pay; else it asks, if they are fresh. Any thread; callers may hold locks. False: no memory.
  */
 bool hak_touched_claim(unsigned node, unsigned class, uint32_t count, bool huge, struct hak_run *run);

@@ -92,7 +92,25 @@ START_TEST(runs_of_every_size_are_aligned_disjoint_and_go_back_whole)
 }
 END_TEST
 
-START_TEST(a_random_life_of_runs_and_own_mappings_never_overlaps)
+/* What is known of where runs fit is what the words say. */
+static void check_runs(void)
+{
+	for (const struct hak_arena *a = hak_span_arenas; a; a = a->next) {
+		uint32_t run = 0, best = 0;
+		for (uint32_t g = HAK_ARENA_GRANULES; g-- > 0;) {
+			uint64_t word = a->super[g / 32];
+			run = (HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) >> g % 32 & 1 ? run + 1 : 0;
+			best = hak_max(best, run);
+			if (g % 32)
+				continue;
+			EXPECT(a->run_from_start[g / 32] == run, "granule %u begins %u, not %u", g, run, a->run_from_start[g / 32]);
+			EXPECT(a->run_from_best[g / 32] == best, "a run of %u from granule %u on, not %u", best, g, a->run_from_best[g / 32]);
+			best = 0;
+		}
+	}
+}
+
+static void random_life(void)
 {
 	static struct {
 		char *p;
@@ -134,6 +152,8 @@ START_TEST(a_random_life_of_runs_and_own_mappings_never_overlaps)
 		}
 		if (step % 1000 == 0)
 			hak_reclaim_all();
+		if (step % 10 == 0)
+			check_runs();
 	}
 	for (int i = 0; i < LIVE; i++) {
 		if (!block[i].p)
@@ -144,6 +164,58 @@ START_TEST(a_random_life_of_runs_and_own_mappings_never_overlaps)
 	ck_assert_uint_eq(figures().span_live, 0);
 	ck_assert_uint_eq(figures().own_mapped, 0);
 	ck_assert_uint_eq(figures().own_blocks, 0);
+}
+
+START_TEST(a_random_life_of_runs_and_own_mappings_never_overlaps)
+{
+	random_life();
+}
+END_TEST
+
+START_TEST(a_random_life_on_small_pages)
+{
+	hak_option_values[HAK_OPT_thp] = 0;
+	random_life();
+}
+END_TEST
+
+START_TEST(a_run_is_the_first_that_fits)
+{
+	char *p[12];
+	suite_quiet();
+	for (int i = 0; i < 12; i++)
+		EXPECT((p[i] = hak_malloc(2 * MIB - 1)), "no memory");
+	char *base = p[0];
+	for (int i = 0; i < 12; i++)
+		ck_assert_ptr_eq(p[i], base + i * 2 * (ptrdiff_t)MIB);
+	hak_free(p[2]);
+	hak_free(p[4]);
+	hak_free(p[5]);
+	hak_free(p[8]);
+	/* one of 28 granules leaves 4: the next of as many finds the next place */
+	ck_assert_ptr_eq(hak_malloc(28 * HAK_GRANULE), p[2]);
+	ck_assert_ptr_eq(hak_malloc(4 * MIB), p[4]);
+	ck_assert_ptr_eq(hak_malloc(28 * HAK_GRANULE), p[8]);
+	hak_free(p[3]);
+	/* from within a SuperSlab into the next */
+	ck_assert_ptr_eq(hak_malloc(20 * HAK_GRANULE), p[2] + 28 * HAK_GRANULE);
+	check_runs();
+}
+END_TEST
+
+/* A child of a fork that ran no handlers may have been made in the middle of a change. */
+START_TEST(a_child_of_a_raw_fork_knows_where_runs_fit)
+{
+	suite_quiet();
+	char *p = hak_malloc(4 * MIB);
+	hak_free(hak_malloc(3 * MIB));
+	hak_span_arenas->run_from_start[0] = 1000;
+	hak_span_arenas->run_from_best[1] = 0;
+	hak_huge_lock.state = 1;
+	hak_huge_fork_raw();
+	hak_huge_lock.state = 0;
+	check_runs();
+	ck_assert_ptr_eq(hak_malloc(3 * MIB), p + 4 * MIB);
 }
 END_TEST
 
@@ -705,6 +777,9 @@ END_TEST
 SUITE("huge", 60,
       CALM(runs_of_every_size_are_aligned_disjoint_and_go_back_whole),
       CALM(a_random_life_of_runs_and_own_mappings_never_overlaps),
+      CALM(a_random_life_on_small_pages),
+      CALM(a_run_is_the_first_that_fits),
+      CALM(a_child_of_a_raw_fork_knows_where_runs_fit),
       CALM(calloc_is_zero_after_the_same_memory_was_used),
       CALM(a_run_grows_in_place_into_free_neighbours_and_shrinks_in_place),
       CALM(a_run_at_the_end_of_its_arena_grows_the_arena),

@@ -21,7 +21,7 @@
 static bool on_huge_zone(const void *p)
 {
 	const struct hak_arena *a = hak_arena_of(p);
-	return hak_granule_of((void *)(uintptr_t)p) >= a->huge_start;
+	return a->kind == HAK_ARENA_SPANS ? a->huge_spans : hak_granule_of((void *)(uintptr_t)p) >= a->huge_start;
 }
 
 /* The reclaimer has looked, if it was asked to. */
@@ -56,7 +56,7 @@ static void begin(void)
 	hak_option_values[HAK_OPT_decay_ms] = 3600000;
 	hak_option_values[HAK_OPT_ahead] = 0;
 	hak_option_values[HAK_OPT_huge_price] = 0;
-	hak_free(hak_malloc(64 * MIB - 1)); /* so that the reclaimer starts */
+	hak_free(hak_malloc(64 * MIB)); /* so that the reclaimer starts */
 	ck_assert_uint_le(huge_share(8 * MIB, 512, 100), 10);
 }
 
@@ -139,6 +139,89 @@ START_TEST(what_was_given_back_does_not_count)
 }
 END_TEST
 
+START_TEST(the_first_blocks_above_1_mib_lie_on_huge_pages_unseen)
+{
+	begin();
+	ck_assert_uint_eq(huge_share(30 * MIB, 3 * MIB, 1), 100);
+}
+END_TEST
+
+START_TEST(later_ones_do_if_they_are_filled)
+{
+	begin();
+	huge_share(60 * MIB, 3 * MIB, 100);
+	ck_assert_uint_eq(huge_share(60 * MIB, 3 * MIB, 100), 100);
+}
+END_TEST
+
+START_TEST(later_ones_of_which_a_part_is_used_do_not)
+{
+	begin();
+	huge_share(45 * MIB, 3 * MIB, 30);
+	ck_assert_uint_eq(huge_share(200 * MIB, 3 * MIB, 30), 0);
+	/* and from 8 MiB on all */
+	ck_assert_uint_eq(huge_share(200 * MIB, 8 * MIB, 10), 100);
+}
+END_TEST
+
+/* What of them was touched nobody knows: the rest would cost huge pages. */
+START_TEST(they_do_not_take_free_runs_on_huge_pages_either)
+{
+	begin();
+	huge_share(45 * MIB, 3 * MIB, 30);
+	hak_free(hak_malloc(60 * MIB));
+	ck_assert_uint_eq(huge_share(100 * MIB, 3 * MIB, 30), 0);
+}
+END_TEST
+
+/* The newest, and those that wait to be used. */
+START_TEST(blocks_above_1_mib_of_which_nothing_is_used_say_nothing)
+{
+	char *p;
+	begin();
+	huge_share(42 * MIB, 3 * MIB, 30);
+	ck_assert(!hak_touched(HAK_TOUCHED_SPANS));
+	for (int i = 0; i < 40; i++) {
+		EXPECT((p = hak_malloc(7 * MIB)), "no memory");
+		settle();
+		if (i % 2)
+			memset(p, 1, 7 * MIB);
+	}
+	ck_assert(hak_touched(HAK_TOUCHED_SPANS));
+}
+END_TEST
+
+START_TEST(blocks_above_1_mib_that_are_filled_later_are_seen)
+{
+	static char *held[64];
+	begin();
+	for (int i = 0; i < 64; i++) {
+		EXPECT((held[i] = hak_malloc(3 * MIB)), "no memory");
+		settle();
+	}
+	ck_assert(!on_huge_zone(held[63]));
+	for (int i = 0; i < 64; i++)
+		memset(held[i], 1, 3 * MIB);
+	ck_assert_uint_ge(huge_share(120 * MIB, 3 * MIB, 100), 75);
+}
+END_TEST
+
+START_TEST(blocks_on_small_pages_grow_there_up_to_a_size)
+{
+	char *p, *q;
+	begin();
+	huge_share(45 * MIB, 3 * MIB, 30);
+	EXPECT((p = hak_malloc(3 * MIB)), "no memory");
+	ck_assert(!on_huge_zone(p));
+	memset(p, 7, 3 * MIB);
+	ck_assert_ptr_eq(hak_realloc(p, 8 * MIB - HAK_GRANULE), p);
+	EXPECT((q = hak_realloc(p, 8 * MIB)), "no memory");
+	ck_assert(on_huge_zone(q));
+	for (size_t i = 0; i < 3 * MIB; i++)
+		EXPECT(q[i] == 7, "byte %zu is %d", i, q[i]);
+}
+END_TEST
+
 static ssize_t refused(int fd, uint64_t at, void *buf, size_t bytes)
 {
 	(void)fd, (void)at, (void)buf, (void)bytes;
@@ -152,6 +235,7 @@ START_TEST(where_nothing_can_be_seen_they_lie_on_huge_pages)
 	begin();
 	ck_assert_uint_ge(huge_share(16 * MIB, 60 * KIB, 1), 75);
 	ck_assert_uint_ge(huge_share(16 * MIB, 700 * KIB, 1), 75);
+	ck_assert_uint_ge(huge_share(160 * MIB, 3 * MIB, 1), 75);
 }
 END_TEST
 
@@ -211,6 +295,10 @@ END_TEST
 
 SUITE("touched", 30, CALM(what_was_given_back_does_not_count), CALM(small_blocks_lie_on_huge_pages_in_any_case), CALM(large_blocks_that_are_filled_lie_on_huge_pages),
       CALM(large_blocks_of_which_a_part_is_used_do_not), CALM(each_class_for_itself),
+      CALM(the_first_blocks_above_1_mib_lie_on_huge_pages_unseen), CALM(later_ones_do_if_they_are_filled),
+      CALM(later_ones_of_which_a_part_is_used_do_not), CALM(they_do_not_take_free_runs_on_huge_pages_either), CALM(blocks_above_1_mib_that_are_filled_later_are_seen),
+      CALM(blocks_above_1_mib_of_which_nothing_is_used_say_nothing),
+      CALM(blocks_on_small_pages_grow_there_up_to_a_size),
       CALM(what_is_filled_later_is_seen_when_more_is_asked_for), CALM(where_nothing_can_be_seen_they_lie_on_huge_pages),
       CALM(where_no_file_can_be_opened_they_lie_on_huge_pages), CALM(without_the_option_all_lie_on_huge_pages),
       CALM(where_nobody_looks_they_lie_on_huge_pages), CALM(a_heap_that_asks_starts_the_reclaimer),

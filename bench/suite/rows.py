@@ -165,6 +165,7 @@ SMALL = (
     Row("tables", "tables --ops {n}", 1200, US_PER_OP, huge=True),
     Row("large", "random_mixed --slots 20 --min 5M --max 25M --touch pages --ops {n}", 600, US_PER_OP,
         huge=True),
+    Row("large/ends", "random_mixed --slots 500 --min 1Mi --max 4Mi --touch ends --ops {n}", 40 * K, PER_OP, huge=True),
     Row("rebuild", "giveback --bytes 256Mi --wait 0 --rounds {n}", 20, SECONDS, huge=True),
     Row("first_touch", "first_touch --ops 1 --bytes {n}", G, SECONDS, huge=True),
     Row("cfrac", "cfrac --ops {n}", 600 * K, PER_OP),

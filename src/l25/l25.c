@@ -17,7 +17,7 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
 	/* no lock of the heap's is held, nor is the SuperSlab tried first that it claimed slabs of: of those EMPTY
 	 * granules a run would seldom find enough */
-	if (!hak_touched_claim(h->node, HAK_CLASSES, count, hak_node_wants_huge(h->node), &run))
+	if (!hak_touched_claim(h->node, HAK_TOUCHED_RUNS, count, hak_node_wants_huge(h->node), &run))
 		return NULL;
 	*zero = run.zero;
 	hak_fresh_run(HAK_CLASSES, &run, count);

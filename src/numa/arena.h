@@ -68,9 +68,10 @@ struct hak_arena {
 	_Atomic uint32_t small_end;  /* granules: the small-page zone is [0, small_end) */
 	_Atomic uint32_t huge_start; /* granules: the huge zone is [huge_start, all) */
 	bool small_full, huge_full;  /* another mapping is in the way */
-	/* span arenas, under the huge lock: no run of as many granules, so aligned, was found, and
-	 * none has come back since; 0: not known */
-	uint32_t none_of, none_align;
+	/* span arenas, under the huge lock: no run of as many granules was found, of any or of those that
+	 * begin with a SuperSlab, and none has come back since; 0: not known */
+	uint32_t none_of[2];
+	bool huge_spans; /* span arenas, immutable: on huge pages, as far as the kernel has them */
 
 	/*
 	 * A SuperSlab's granules: low half EMPTY (free, contents old), high half UNUSED
@@ -78,6 +79,10 @@ struct hak_arena {
 	 * alone sets it again. Any thread; on other lines than what everybody reads.
 	 */
 	_Atomic uint64_t super[HAK_ARENA_SUPERS] HAK_ALIGNED(HAK_CACHELINE);
+
+	/* span arenas, under the huge lock (huge.c): free granules in a row, from the SuperSlab's first on and
+	 * from the best of its own on */
+	uint16_t run_from_start[HAK_ARENA_SUPERS + 1], run_from_best[HAK_ARENA_SUPERS];
 
 	/* A bit a SuperSlab, by the kind and order of what it may have room for: a search looks
 	 * where its run may fit, so that a claim in a large heap does not read every word. What a
