@@ -487,9 +487,20 @@ HAK_COLD int hak_block_node(const void *p)
 	return node;
 }
 
+#define GROWS HAK_GRANULE /* bytes of a block */
+
+/* A large block that has grown will grow again: it gets room, so that its bytes are not copied for each step.
+ * Not in hardened mode, which watches the bytes behind what was asked for. */
+static size_t with_room(size_t old, size_t bytes)
+{
+	return old >= GROWS && bytes > old && !hak_hardened ? hak_max(bytes, old + old / 4) : bytes;
+}
+
 static void *move(void *p, size_t old, size_t bytes)
 {
-	void *q = hak_malloc(bytes);
+	void *q = hak_malloc(with_room(old, bytes));
+	if (hak_unlikely(!q))
+		q = hak_malloc(bytes);
 	if (q) {
 		memcpy(q, p, hak_min(old, bytes));
 		hak_free(p);
@@ -506,12 +517,11 @@ static void *resize_large(void *p, size_t old, size_t bytes)
 		return move(p, old, bytes);
 	}
 	struct hak_arena *a = hak_arena_of(p);
-	uint32_t g = hak_granule_of(p);
-	if (a->kind == HAK_ARENA_SPANS && bytes > HAK_L25_MAX && bytes < HAK_HUGE_OWN &&
-	    hak_huge_resize(a, g, (uint32_t)(old >> HAK_GRANULE_SHIFT),
-			    (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT)))
-		return p;
-	return move(p, old, bytes);
+	uint32_t g = hak_granule_of(p), had = (uint32_t)(old >> HAK_GRANULE_SHIFT);
+	uint32_t count = bytes < HAK_HUGE_OWN ? (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT) : 0;
+	bool done = a->kind == HAK_ARENA_SPANS ? count && bytes > HAK_L25_MAX && hak_huge_resize(a, g, had, count) :
+						 bytes > HAK_SLAB_MAX && bytes <= HAK_L25_MAX && hak_l25_run_resize(a, g, had, count);
+	return done ? p : move(p, old, bytes);
 }
 
 /* The same for hardened mode; extent: what block_size said. */
@@ -569,7 +579,7 @@ void *hak_realloc(void *p, size_t bytes)
 	size_t old = m->stride;
 	if (fits(old, bytes))
 		return p;
-	void *q = hak_malloc_fast(bytes);
+	void *q = hak_malloc_fast(with_room(old, bytes));
 	if (hak_unlikely(!q))
 		return realloc_slow(p, bytes);
 	memcpy(q, p, hak_min(old, bytes));

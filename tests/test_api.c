@@ -339,6 +339,62 @@ START_TEST(realloc_byte_by_byte_and_by_factors_keeps_everything)
 }
 END_TEST
 
+/* A file that is read, a log that is written: bytes are copied for a part of the steps. */
+START_TEST(a_large_block_that_grows_by_steps_is_seldom_moved)
+{
+	int moves = 0;
+	size_t n = 64 << 10;
+	unsigned char *p = lib.malloc(n), *wall = lib.malloc(300000);
+	memset(p, 1, n);
+	for (int step = 0; n < 3 << 20; n += 4096, step++) {
+		unsigned char *q = lib.realloc(p, n + 4096);
+		EXPECT(q, "no memory");
+		moves += q != p;
+		p = q;
+		memset(p + n, step & 127, 4096);
+		if (step % 16 == 0) { /* something comes and goes behind it */
+			lib.free(wall);
+			wall = lib.malloc(300000 + (size_t)step * 64);
+		}
+	}
+	for (size_t i = 0; i < n; i++)
+		EXPECT(p[i] == (i < 64 << 10 ? 1 : ((i - (64 << 10)) / 4096 & 127)), "byte %zu is %d", i, p[i]);
+	EXPECT(moves < 12, "%d moves in 736 steps", moves);
+	lib.free(p);
+	lib.free(wall);
+}
+END_TEST
+
+START_TEST(runs_grow_and_shrink_in_place_and_keep_apart)
+{
+	static struct {
+		unsigned char *p;
+		size_t n;
+	} block[24];
+	uint64_t seed = 77;
+	for (int step = 0; step < 20000; step++) {
+		unsigned i = suite_random(&seed) % 24;
+		size_t n = (256 << 10) + suite_random(&seed) % (768 << 10) + 1;
+		unsigned char *p = lib.realloc(block[i].p, n);
+		EXPECT(p, "no memory");
+		if (block[i].p) {
+			size_t kept = n < block[i].n ? n : block[i].n;
+			for (size_t at = 0; at < kept; at += 65536)
+				EXPECT(p[at] == i + 1, "block %u, byte %zu of %zu is %d", i, at, kept, p[at]);
+			EXPECT(p[kept / 65536 * 65536 - 1] == i + 1, "block %u: its last byte", i);
+		}
+		for (size_t at = 0; at < n; at += 65536)
+			p[at] = (unsigned char)(i + 1);
+		for (size_t at = 65535; at < n; at += 65536)
+			p[at] = (unsigned char)(i + 1);
+		block[i].p = p;
+		block[i].n = n;
+	}
+	for (unsigned i = 0; i < 24; i++)
+		lib.free(block[i].p);
+}
+END_TEST
+
 START_TEST(realloc_of_a_shrunk_block_gives_memory_back)
 {
 	for (size_t i = 0; i < border_count; i++) {
@@ -713,7 +769,8 @@ int main(void)
 		CALM(calloc_is_zero_after_the_same_memory_was_dirty),
 		CALM(realloc_keeps_the_contents_from_any_tier_to_any_other),
 		CALM(realloc_byte_by_byte_and_by_factors_keeps_everything),
-		CALM(realloc_of_a_shrunk_block_gives_memory_back),
+		CALM(a_large_block_that_grows_by_steps_is_seldom_moved),
+      CALM(runs_grow_and_shrink_in_place_and_keep_apart), CALM(realloc_of_a_shrunk_block_gives_memory_back),
 		CALM(realloc_to_nothing_frees),
 		CALM(realloc_of_an_aligned_block_keeps_contents_not_alignment),
 		CALM(a_failed_request_is_enomem_and_keeps_the_block),

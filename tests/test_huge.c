@@ -152,7 +152,7 @@ static void random_life(void)
 		}
 		if (step % 1000 == 0)
 			hak_reclaim_all();
-		if (step % 10 == 0)
+		if (step % 100 == 99)
 			check_runs();
 	}
 	for (int i = 0; i < LIVE; i++) {

@@ -357,6 +357,56 @@ START_TEST(near_claims_take_empty_granules_of_their_superslab_only)
 }
 END_TEST
 
+START_TEST(a_run_is_extended_into_free_granules_of_its_superslab)
+{
+	struct hak_run run, wall, more;
+	suite_quiet();
+	make_room(2);
+	ck_assert(claim(4, &run));
+	ck_assert(claim(4, &wall));
+	ck_assert_uint_eq(wall.granule, run.granule + 4);
+	uint64_t live = hak_nodes[0].live_bytes;
+	ck_assert(!hak_pool_extend(run.arena, run.granule + 4, 1, &more));
+	hak_pool_release(wall.arena, wall.granule, 3); /* its last one stays */
+	ck_assert(!hak_pool_extend(run.arena, run.granule + 4, 4, &more));
+	ck_assert(hak_pool_extend(run.arena, run.granule + 4, 3, &more));
+	ck_assert(!more.zero && more.stage == HAK_STAGE_EMPTY && more.granule == run.granule + 4);
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, live);
+	ck_assert(!hak_pool_extend(run.arena, run.granule + 4, 1, &more));
+	/* what follows lies in the next SuperSlab, if it is free or not */
+	uint32_t last = (run.granule | 31) + 1;
+	ck_assert(hak_pool_extend(wall.arena, wall.granule + 4, last - wall.granule - 4, &more));
+	ck_assert(more.zero && more.stage == HAK_STAGE_UNUSED);
+	ck_assert(!hak_pool_extend(wall.arena, last, 1, &more));
+	hak_pool_release(run.arena, run.granule, last - run.granule);
+	ck_assert(!hak_pool_extend(run.arena, last - 1, 2, &more));
+}
+END_TEST
+
+/* Runs that grow into the same granules from many threads. */
+static _Atomic uint32_t extended;
+static struct hak_run head;
+
+static void *extend(void *arg)
+{
+	struct hak_run more;
+	for (uint32_t i = 0; i < 27; i++)
+		if (hak_pool_extend(head.arena, head.granule + 4 + i, 1, &more))
+			atomic_fetch_add(&extended, 1);
+	return arg && head.granule % 32 ? "the run does not begin a SuperSlab" : NULL;
+}
+
+START_TEST(granules_that_many_extend_into_go_to_one_each)
+{
+	suite_quiet();
+	ck_assert(hak_pool_claim(0, 32, true, false, &head));
+	hak_pool_release(head.arena, head.granule, 32);
+	ck_assert(claim(4, &head));
+	suite_threads(8, extend);
+	ck_assert_uint_eq(extended, 27);
+}
+END_TEST
+
 START_TEST(the_huge_zone_lies_apart_and_begins_with_whole_superslabs)
 {
 	struct hak_run small, huge;
@@ -519,6 +569,7 @@ SUITE("pool", 30,
       CALM(the_order_of_room_is_that_of_its_longest_run),
       CALM(a_run_is_found_beyond_many_superslabs_that_have_none),
       CALM(near_claims_take_empty_granules_of_their_superslab_only),
+      CALM(a_run_is_extended_into_free_granules_of_its_superslab), CALM(granules_that_many_extend_into_go_to_one_each),
       CALM(the_huge_zone_lies_apart_and_begins_with_whole_superslabs),
       CALM(the_huge_zone_grows_ahead_of_claims),
       CALM(a_claim_fails_when_the_kernel_refuses_and_succeeds_when_it_no_longer_does),

@@ -27,6 +27,24 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero)
 	return run.arena->base + (size_t)run.granule * HAK_GRANULE;
 }
 
+bool hak_l25_run_resize(struct hak_arena *arena, uint32_t granule, uint32_t old_count, uint32_t count)
+{
+	struct hak_run more;
+	if (count > old_count) {
+		if (!hak_pool_extend(arena, granule + old_count, count - old_count, &more))
+			return false;
+		hak_fresh_run(HAK_CLASSES, &more, count - old_count);
+		hak_tags_set(arena, granule + old_count, count - old_count, HAK_CODE_SPAN_REST, HAK_CODE_SPAN_REST);
+		note_live(arena, (uint64_t)(count - old_count) * HAK_GRANULE);
+		arena->slabs[granule].carved = count;
+	} else if (count < old_count) {
+		arena->slabs[granule].carved = count;
+		hak_tags_set(arena, granule + count, old_count - count, 0, 0);
+		hak_l25_run_release(arena, granule + count, old_count - count);
+	}
+	return true;
+}
+
 void hak_l25_run_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
 	note_live(arena, -((uint64_t)count * HAK_GRANULE));

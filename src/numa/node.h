@@ -175,6 +175,10 @@ bool hak_pool_grow_huge(unsigned node);
 /* Claims EMPTY granules of the given SuperSlab only. */
 bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count, bool aligned, struct hak_run *run);
 
+/* Claims the granules [granule, granule + count) of a slab arena, the next ones behind a run that the caller
+ * has. False: not all of them are free, or they are another SuperSlab's. Any thread. */
+bool hak_pool_extend(struct hak_arena *arena, uint32_t granule, uint32_t count, struct hak_run *run);
+
 /* Gives granules back as EMPTY; their tags are clear. */
 void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count);
 

@@ -371,6 +371,24 @@ bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count
 	return true;
 }
 
+bool hak_pool_extend(struct hak_arena *arena, uint32_t granule, uint32_t count, struct hak_run *run)
+{
+	uint32_t super = granule / 32, at = granule % 32;
+	uint32_t mask = at && at + count <= 32 ? run_mask(count, at) : 0;
+	while (mask) {
+		uint64_t word = atomic_load_explicit(&arena->super[super], memory_order_relaxed);
+		if (mask & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)))
+			return false;
+		if (!take(arena, super, word, mask, &run->zero))
+			continue; /* the word has changed */
+		run->arena = arena;
+		run->granule = granule;
+		run->stage = HAK_WORD_EMPTY(word) & mask ? HAK_STAGE_EMPTY : HAK_STAGE_UNUSED;
+		return true;
+	}
+	return false;
+}
+
 void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
 	struct hak_node *n = &hak_nodes[arena->node];
