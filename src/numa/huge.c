@@ -193,7 +193,7 @@ static struct hak_arena *new_arena_locked(unsigned node, bool huge)
 /* A run, and what it lies in. */
 struct place {
 	struct hak_arena *arena; /* NULL: none */
-	uint32_t at, count;
+	uint32_t at;
 };
 
 /* In the node's arenas on huge pages, or on small ones; `empty`: where all of it was in use before. */
@@ -202,9 +202,9 @@ static struct place look_locked(unsigned node, uint32_t count, bool aligned, boo
 	for (struct hak_arena *a = hak_span_arenas; a; a = a->next) {
 		int64_t at = a->node == node && a->huge_spans == huge ? find_locked(a, count, aligned) : -1;
 		if (at >= 0 && (!empty || is_empty_locked(a, (uint32_t)at, count)))
-			return (struct place){ a, (uint32_t)at, count };
+			return (struct place){ a, (uint32_t)at };
 	}
-	return (struct place){ NULL, 0, 0 };
+	return (struct place){ NULL, 0 };
 }
 
 static struct place grow_and_look_locked(unsigned node, uint32_t count, bool aligned, bool huge)
@@ -214,7 +214,7 @@ static struct place grow_and_look_locked(unsigned node, uint32_t count, bool ali
 		a = a->next;
 	/* a new one has room for some */
 	if (!a && (!(a = new_arena_locked(node, huge)) || (find_locked(a, count, aligned) < 0 && !grow_locked(a, count, aligned))))
-		return (struct place){ NULL, 0, 0 };
+		return (struct place){ NULL, 0 };
 	return look_locked(node, count, aligned, huge, false);
 }
 
