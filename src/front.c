@@ -498,8 +498,9 @@ static size_t with_room(size_t old, size_t bytes)
 
 static void *move(void *p, size_t old, size_t bytes)
 {
-	void *q = hak_malloc(with_room(old, bytes));
-	if (hak_unlikely(!q))
+	size_t room = with_room(old, bytes);
+	void *q = hak_malloc(room);
+	if (hak_unlikely(!q) && room > bytes)
 		q = hak_malloc(bytes);
 	if (q) {
 		memcpy(q, p, hak_min(old, bytes));
@@ -518,9 +519,12 @@ static void *resize_large(void *p, size_t old, size_t bytes)
 	}
 	struct hak_arena *a = hak_arena_of(p);
 	uint32_t g = hak_granule_of(p), had = (uint32_t)(old >> HAK_GRANULE_SHIFT);
-	uint32_t count = bytes < HAK_HUGE_OWN ? (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT) : 0;
-	bool done = a->kind == HAK_ARENA_SPANS ? count && bytes > HAK_L25_MAX && hak_huge_resize(a, g, had, count) :
-						 bytes > HAK_SLAB_MAX && bytes <= HAK_L25_MAX && hak_l25_run_resize(a, g, had, count);
+	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
+	bool done = false;
+	if (bytes > HAK_SLAB_MAX && bytes <= HAK_L25_MAX && a->kind == HAK_ARENA_SLABS)
+		done = hak_l25_run_resize(a, g, had, count);
+	else if (bytes > HAK_L25_MAX && bytes < HAK_HUGE_OWN && a->kind == HAK_ARENA_SPANS)
+		done = hak_huge_resize(a, g, had, count);
 	return done ? p : move(p, old, bytes);
 }
 

@@ -322,7 +322,7 @@ static void add_to_batch(struct hak_arena *a, uint32_t super, uint32_t mask)
 	while (mask) {
 		uint32_t at = (uint32_t)__builtin_ctz(mask);
 		uint32_t n = ~(mask >> at) ? (uint32_t)__builtin_ctz(~(mask >> at)) : 32;
-		uint32_t row = (n == 32 ? UINT32_MAX : (1u << n) - 1) << at;
+		uint32_t row = hak_run_mask(n, at);
 		char *p = granule_at(a, super, at);
 		struct hak_engine_range *last = range_count ? &ranges[range_count - 1] : NULL;
 		if (last && last->addr + last->bytes == p)
@@ -378,8 +378,8 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 }
 
 /*
- * One SuperSlab, of a span arena under the huge lock. On small pages, and where a huge page was split, any granule goes back. A huge
- * page goes whole; whether its parts are worth it is noted for later in the pass.
+ * One SuperSlab, of a span arena under the huge lock. On small pages, and where a huge page was split, any
+ * granule goes back. A huge page goes whole; whether its parts are worth it is noted for later in the pass.
  */
 static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 {
@@ -389,7 +389,7 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 	uint32_t empty = HAK_WORD_EMPTY(word), unused = HAK_WORD_UNUSED(word);
 	uint32_t seen = atomic_load_explicit(&a->seen[super], memory_order_relaxed);
 	uint32_t stable = pass->urge == URGE_DUE ? empty & seen : empty;
-	bool zone = a->kind == HAK_ARENA_SPANS ? a->huge_spans : hak_super_is_huge(a, super);
+	bool zone = a->huge_spans || hak_super_is_huge(a, super);
 	bool huge = zone && !a->guard[super] && !hak_holes_guarded(a, super);
 	pass->back += hak_popcount(a->given[super] & ~unused);
 	a->given[super] = pass->forget ? 0 : a->given[super] & unused;

@@ -21,7 +21,7 @@
 static bool on_huge_zone(const void *p)
 {
 	const struct hak_arena *a = hak_arena_of(p);
-	return a->kind == HAK_ARENA_SPANS ? a->huge_spans : hak_granule_of((void *)(uintptr_t)p) >= a->huge_start;
+	return a->huge_spans || hak_granule_of((void *)(uintptr_t)p) >= a->huge_start;
 }
 
 /* The reclaimer has looked, if it was asked to. */
@@ -98,19 +98,25 @@ START_TEST(each_class_for_itself)
 }
 END_TEST
 
-/* A table that is allocated first and filled later. */
-START_TEST(what_is_filled_later_is_seen_when_more_is_asked_for)
+/* A table that is allocated first and filled later. Of `more` bytes asked for then, how much lies on huge
+ * pages, in percent? */
+static unsigned share_after_filling(unsigned count, size_t size, size_t more)
 {
 	static char *held[400];
 	begin();
-	for (int i = 0; i < 400; i++) {
-		EXPECT((held[i] = hak_malloc(60 * KIB)), "no memory");
+	for (unsigned i = 0; i < count; i++) {
+		EXPECT((held[i] = hak_malloc(size)), "no memory");
 		settle();
 	}
-	ck_assert(!on_huge_zone(held[399]));
-	for (int i = 0; i < 400; i++)
-		memset(held[i], 1, 60 * KIB);
-	ck_assert_uint_ge(huge_share(24 * MIB, 60 * KIB, 100), 50);
+	ck_assert(!on_huge_zone(held[count - 1]));
+	for (unsigned i = 0; i < count; i++)
+		memset(held[i], 1, size);
+	return huge_share(more, size, 100);
+}
+
+START_TEST(what_is_filled_later_is_seen_when_more_is_asked_for)
+{
+	ck_assert_uint_ge(share_after_filling(400, 60 * KIB, 24 * MIB), 50);
 }
 END_TEST
 
@@ -193,16 +199,7 @@ END_TEST
 
 START_TEST(blocks_above_1_mib_that_are_filled_later_are_seen)
 {
-	static char *held[64];
-	begin();
-	for (int i = 0; i < 64; i++) {
-		EXPECT((held[i] = hak_malloc(3 * MIB)), "no memory");
-		settle();
-	}
-	ck_assert(!on_huge_zone(held[63]));
-	for (int i = 0; i < 64; i++)
-		memset(held[i], 1, 3 * MIB);
-	ck_assert_uint_ge(huge_share(120 * MIB, 3 * MIB, 100), 75);
+	ck_assert_uint_ge(share_after_filling(64, 3 * MIB, 120 * MIB), 75);
 }
 END_TEST
 

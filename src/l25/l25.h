@@ -15,7 +15,6 @@ void *hak_l25_run(struct hak_heap *h, size_t bytes, bool *zero);
 /* The tags are clear already. */
 void hak_l25_run_release(struct hak_arena *arena, uint32_t granule, uint32_t count);
 
-
 /* Grows a run in place, into the granules behind it, or shrinks it. False: those are in use, or another
  * SuperSlab's. Whoever has the block. */
 bool hak_l25_run_resize(struct hak_arena *arena, uint32_t granule, uint32_t old_count, uint32_t count);

@@ -183,7 +183,7 @@ int hak_arena_map(struct hak_arena *arena, uint32_t granule, uint32_t count, boo
 
 void hak_arena_adopt_first(struct hak_arena *arena, uint32_t granules)
 {
-	dress(arena, arena->base, (size_t)granules * HAK_GRANULE, arena->kind == HAK_ARENA_SPANS && arena->huge_spans);
+	dress(arena, arena->base, (size_t)granules * HAK_GRANULE, arena->huge_spans);
 }
 
 static struct hak_arena *meta_new(void)

@@ -52,6 +52,12 @@ enum hak_arena_kind {
 #define HAK_WORD_UNUSED(word) ((uint32_t)((word) >> 32))
 #define HAK_WORD(empty, unused) ((uint64_t)(empty) | (uint64_t)(unused) << 32)
 
+/* A run of `count` granules as a mask of its SuperSlab's, in which it begins at `at`. */
+static inline uint32_t hak_run_mask(uint32_t count, uint32_t at)
+{
+	return (count == HAK_SUPER_GRANULES ? UINT32_MAX : (1u << count) - 1) << at;
+}
+
 /* Room that costs no memory, and room that does. */
 enum hak_room { HAK_ROOM_RESIDENT, HAK_ROOM_FRESH, HAK_ROOMS };
 #define HAK_ROOM_ORDERS 32u /* its longest run has one granule more than its order */
@@ -71,7 +77,7 @@ struct hak_arena {
 	/* span arenas, under the huge lock: no run of as many granules was found, of any or of those that
 	 * begin with a SuperSlab, and none has come back since; 0: not known */
 	uint32_t none_of[2];
-	bool huge_spans; /* span arenas, immutable: on huge pages, as far as the kernel has them */
+	bool huge_spans; /* immutable: a span arena on huge pages, as far as the kernel has them */
 
 	/*
 	 * A SuperSlab's granules: low half EMPTY (free, contents old), high half UNUSED

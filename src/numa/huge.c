@@ -28,12 +28,6 @@ struct hak_arena *hak_span_arenas;
 /* Fresh granules on huge pages that nothing had shown to pay; under the lock. */
 static uint64_t on_trust;
 
-/* `count` granules from g on, of g's SuperSlab. */
-static uint32_t run_mask(uint32_t g, uint32_t count)
-{
-	return (count == 32 ? UINT32_MAX : (1u << count) - 1) << g % 32;
-}
-
 /* ---- where runs fit ------------------------------------------------------------------
  * Two numbers a SuperSlab, exact under the lock: how many free granules follow one another from its
  * first on, and from the best of its free granules on. A search so reads as many numbers as there are
@@ -104,7 +98,7 @@ static bool is_empty_locked(const struct hak_arena *a, uint32_t granule, uint32_
 {
 	for (uint32_t g = granule; g < granule + count;) {
 		uint32_t n = (uint32_t)hak_min(32 - g % 32, granule + count - g);
-		if (run_mask(g, n) & HAK_WORD_UNUSED(atomic_load_explicit(&a->super[g / 32], memory_order_relaxed)))
+		if (hak_run_mask(n, g % 32) & HAK_WORD_UNUSED(atomic_load_explicit(&a->super[g / 32], memory_order_relaxed)))
 			return false;
 		g += n;
 	}
@@ -134,7 +128,7 @@ static bool mark_locked(struct hak_arena *a, uint32_t granule, uint32_t count, b
 	bool zero = true;
 	for (uint32_t g = granule; g < granule + count;) {
 		uint32_t n = (uint32_t)hak_min(32 - g % 32, granule + count - g);
-		uint32_t mask = run_mask(g, n);
+		uint32_t mask = hak_run_mask(n, g % 32);
 		uint64_t word = atomic_load_explicit(&a->super[g / 32], memory_order_relaxed);
 		if ((HAK_WORD_UNUSED(word) & mask) != mask)
 			zero = false;

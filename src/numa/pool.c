@@ -61,11 +61,6 @@ int hak_mask_fit_guarded(uint32_t mask, uint32_t closed, uint32_t count, bool al
 	return first_aligned(before & (mask & closed) >> (count - 1), count, aligned);
 }
 
-static uint32_t run_mask(uint32_t count, uint32_t at)
-{
-	return (count == 32 ? UINT32_MAX : (1u << count) - 1) << at;
-}
-
 /* Takes a run out of the word; on success *zero tells whether all of it was UNUSED. */
 static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t mask, bool *zero)
 {
@@ -104,7 +99,7 @@ static int fit(const struct hak_arena *a, uint32_t super, bool huge, uint32_t ma
 
 static bool costs_calls(const struct hak_arena *a, uint32_t super, bool huge, uint32_t at, uint32_t count, bool slab)
 {
-	return hak_unlikely(hak_arena_guard) && fit_guarded(a, super, huge, run_mask(count, at), count, slab) < 0;
+	return hak_unlikely(hak_arena_guard) && fit_guarded(a, super, huge, hak_run_mask(count, at), count, slab) < 0;
 }
 
 struct best {
@@ -215,12 +210,12 @@ static bool claim_existing(struct hak_node *node, uint32_t count, bool aligned, 
 			best = find(node, HAK_ROOM_FRESH, count, aligned, huge);
 		if (!best.arena)
 			return false;
-		if (!take(best.arena, best.super, best.word, run_mask(count, best.at), &run->zero))
+		if (!take(best.arena, best.super, best.word, hak_run_mask(count, best.at), &run->zero))
 			continue; /* someone else was faster: look again */
 		uint32_t all = HAK_WORD_EMPTY(best.word) | HAK_WORD_UNUSED(best.word);
 		run->arena = best.arena;
 		run->granule = best.super * 32 + best.at;
-		run->stage = HAK_WORD_EMPTY(best.word) & run_mask(count, best.at) ? HAK_STAGE_EMPTY :
+		run->stage = HAK_WORD_EMPTY(best.word) & hak_run_mask(count, best.at) ? HAK_STAGE_EMPTY :
 			     all == UINT32_MAX ? HAK_STAGE_NEW : HAK_STAGE_UNUSED;
 		if (all == UINT32_MAX && hak_super_is_huge(best.arena, best.super))
 			hak_reclaim_begun(best.arena->node);
@@ -235,7 +230,7 @@ static void open_granules(struct hak_arena *a, uint32_t from, uint32_t count)
 	atomic_fetch_add_explicit(&node->mapped_bytes, (uint64_t)count * HAK_GRANULE, memory_order_relaxed);
 	for (uint32_t g = from; g < from + count;) {
 		uint32_t n = (uint32_t)hak_min(32 - g % 32, from + count - g);
-		hak_super_put(a, g / 32, HAK_WORD(0, run_mask(n, g % 32)));
+		hak_super_put(a, g / 32, HAK_WORD(0, hak_run_mask(n, g % 32)));
 		g += n;
 	}
 }
@@ -363,7 +358,7 @@ bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count
 	int at = fit(arena, super, huge, HAK_WORD_EMPTY(word), count, aligned);
 	/* a wholly EMPTY SuperSlab is left to be released */
 	if (at < 0 || costs_calls(arena, super, huge, (uint32_t)at, count, aligned) || (HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) == UINT32_MAX ||
-	    !take(arena, super, word, run_mask(count, (uint32_t)at), &run->zero))
+	    !take(arena, super, word, hak_run_mask(count, (uint32_t)at), &run->zero))
 		return false;
 	run->arena = arena;
 	run->granule = super * 32 + (uint32_t)at;
@@ -374,7 +369,7 @@ bool hak_pool_claim_near(struct hak_arena *arena, uint32_t super, uint32_t count
 bool hak_pool_extend(struct hak_arena *arena, uint32_t granule, uint32_t count, struct hak_run *run)
 {
 	uint32_t super = granule / 32, at = granule % 32;
-	uint32_t mask = at && at + count <= 32 ? run_mask(count, at) : 0;
+	uint32_t mask = at && at + count <= 32 ? hak_run_mask(count, at) : 0;
 	while (mask) {
 		uint64_t word = atomic_load_explicit(&arena->super[super], memory_order_relaxed);
 		if (mask & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)))
@@ -392,7 +387,7 @@ bool hak_pool_extend(struct hak_arena *arena, uint32_t granule, uint32_t count, 
 void hak_pool_release(struct hak_arena *arena, uint32_t granule, uint32_t count)
 {
 	struct hak_node *n = &hak_nodes[arena->node];
-	uint32_t mask = run_mask(count, granule % 32);
+	uint32_t mask = hak_run_mask(count, granule % 32);
 	HAK_STEP(P9);
 	HAK_STEP(S3);
 	hak_super_put(arena, granule / 32, HAK_WORD(mask, 0));
@@ -419,7 +414,7 @@ static uint32_t mapped_mask(uint32_t super, uint32_t end, uint32_t start)
 	uint32_t first = super * 32;
 	if (first >= start || end >= first + 32)
 		return UINT32_MAX;
-	return end > first ? run_mask(end - first, 0) : 0;
+	return end > first ? hak_run_mask(end - first, 0) : 0;
 }
 
 void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY])
