@@ -73,7 +73,7 @@
 #define SPARE_LEAST 16u /* granules, 1 MiB: for less no idle process is woken up */
 
 /* What is made ready ahead is this part at most of what the program has of the node. */
-#define AHEAD_PART 16u
+#define AHEAD_PART 32u
 /* Two SuperSlabs begun within so long: the next will be, too, before what is ready for it decays. If
  * the program has hardly more than before, it only moves about in what it has. */
 #define GROWTH_NS ((uint64_t)250000000)
@@ -203,11 +203,12 @@ static bool kernel_has_guards(void)
 	return has;
 }
 
-/* Puts a guard page into the first granule of the mask, whose contents nobody needs. Refused: the
+/* Puts a guard page into a granule of the mask, whose contents nobody needs: one at an end of the free row, so
+ * that a large block may still have the rest of it and of the next SuperSlab's. Refused: the
  * kernel has none, or the memory is locked, and will not go back either. */
 static void install_guard(struct hak_arena *a, uint32_t super, uint32_t mask)
 {
-	uint32_t granule = (uint32_t)__builtin_ctz(mask);
+	uint32_t granule = (uint32_t)(mask & 1 ? 31 - __builtin_clz(mask) : __builtin_ctz(mask));
 	if (hak_sys.madvise(granule_at(a, super, granule), HAK_PAGE, MADV_GUARD_INSTALL))
 		return;
 	a->guard[super] = (uint8_t)(granule + 1);
@@ -246,7 +247,8 @@ static void make_whole(struct hak_arena *a, uint32_t super)
 		put_back(a, super, ~kept, true);
 }
 
-/* Nearly all of a split SuperSlab is in use: its small pages are made a huge one. */
+/* Nearly all of a split SuperSlab is in use: its small pages are made a huge one. Not those of large blocks, whose
+ * lock is held. */
 static void make_dense(struct hak_arena *a, uint32_t super)
 {
 	uint32_t kept = kept_granule(a, super);
@@ -254,8 +256,9 @@ static void make_dense(struct hak_arena *a, uint32_t super)
 		return;
 	/* EMPTY: it may have kept its contents, if the kernel refused to drop them */
 	put_back(a, super, kept, false);
-	/* refused: khugepaged will find it */
-	hak_count(collapses, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_COLLAPSE) == 0);
+	/* or refused: khugepaged will find it */
+	if (a->kind == HAK_ARENA_SLABS)
+		hak_count(collapses, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_COLLAPSE) == 0);
 }
 
 /* Hardened mode's: they would keep the kernel from huge pages there, or be mappings without any memory.
@@ -403,8 +406,7 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 		if (empty && stable == empty)
 			pass->busy |= !take(a, super, word, UINT32_MAX);
 	} else if (huge) {
-		if (a->kind == HAK_ARENA_SLABS)
-			a->part[super] = stable;
+		a->part[super] = stable;
 	} else if (stable) {
 		pass->busy |= !take(a, super, word, stable);
 	} else if (a->guard[super] && !empty) {
@@ -488,6 +490,9 @@ static void visit_arenas(struct pass *pass)
 	for (a = first; a; a = a->next)
 		visit_arena(a, pass, visit_super);
 	flush_batch(false);
+	for (a = first; a; a = a->next)
+		visit_arena(a, pass, split_super);
+	flush_batch(true);
 }
 
 /* Parked heaps give up all they cache. */

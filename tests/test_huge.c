@@ -74,7 +74,6 @@ START_TEST(runs_of_every_size_are_aligned_disjoint_and_go_back_whole)
 			p[i] = hak_malloc(n);
 			EXPECT(p[i], "no memory");
 			EXPECT(((uintptr_t)p[i] & (HAK_GRANULE - 1)) == 0, "not on a granule");
-			EXPECT(n < HAK_SUPER || ((uintptr_t)p[i] & (HAK_SUPER - 1)) == 0, "%zu bytes not on a huge page", n);
 			EXPECT(hak_usable_size(p[i]) == granules(n), "%zu bytes hold %zu", n, hak_usable_size(p[i]));
 			mark(p[i], n, (uint64_t)i << 40);
 			sum += granules(n);
@@ -89,6 +88,23 @@ START_TEST(runs_of_every_size_are_aligned_disjoint_and_go_back_whole)
 	}
 	/* three rounds of the same need no more than one */
 	ck_assert_uint_le(figures().span_mapped, 400 * MIB);
+}
+END_TEST
+
+/* Each begins where the one before ends, and where an arena grows, in what is free at its end. */
+START_TEST(blocks_lie_side_by_side)
+{
+	size_t n = 6 * MIB + 100 * 1024, all = 8 * granules(n);
+	suite_quiet();
+	char *first = hak_malloc(n);
+	for (unsigned i = 1; i < 8; i++)
+		ck_assert_ptr_eq(hak_malloc(n), first + i * granules(n));
+	/* a power of two of the first 4 MiB */
+	ck_assert_uint_eq(figures().span_mapped, 64 * MIB);
+	ck_assert_uint_ge(figures().span_mapped, all);
+	char *aligned = hak_memalign(HAK_SUPER, n);
+	ck_assert_ptr_eq(aligned, first + (all + HAK_SUPER - 1) / HAK_SUPER * HAK_SUPER);
+	ck_assert_uint_eq((uintptr_t)aligned % HAK_SUPER, 0);
 }
 END_TEST
 
@@ -776,6 +792,7 @@ END_TEST
 
 SUITE("huge", 60,
       CALM(runs_of_every_size_are_aligned_disjoint_and_go_back_whole),
+      CALM(blocks_lie_side_by_side),
       CALM(a_random_life_of_runs_and_own_mappings_never_overlaps),
       CALM(a_random_life_on_small_pages),
       CALM(a_run_is_the_first_that_fits),

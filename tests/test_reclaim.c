@@ -24,6 +24,7 @@
 #include "init.h"
 #include "numa/arena.h"
 #include "numa/engine.h"
+#include "numa/huge.h"
 #include "numa/topology.h"
 #include "options.h"
 #include "suite.h"
@@ -584,7 +585,8 @@ static void check_unused(void)
 }
 
 struct figures {
-	uint64_t resident, huge; /* KiB of the huge zones */
+	uint64_t resident, huge; /* KiB of the arenas of a kind */
+	uint8_t kind;
 	bool ours;
 };
 
@@ -593,7 +595,7 @@ static bool smaps_line(const char *line, void *arg)
 	struct figures *f = arg;
 	if (strchr(line, '-') && strchr(line, '-') < strchr(line, ' ')) {
 		const struct hak_arena *a = hak_arena_of((void *)(uintptr_t)strtoull(line, NULL, 16));
-		f->ours = a && a->kind == HAK_ARENA_SLABS;
+		f->ours = a && a->kind == f->kind;
 	} else if (f->ours && !strncmp(line, "Rss:", 4)) {
 		f->resident += strtoull(line + 4, NULL, 10);
 	} else if (f->ours && !strncmp(line, "AnonHugePages:", 14)) {
@@ -602,11 +604,16 @@ static bool smaps_line(const char *line, void *arg)
 	return false;
 }
 
-static struct figures look(void)
+static struct figures look_at(uint8_t kind)
 {
-	struct figures f = { 0 };
+	struct figures f = { .kind = kind };
 	hak_sys_each_line("/proc/self/smaps", smaps_line, &f);
 	return f;
+}
+
+static struct figures look(void)
+{
+	return look_at(HAK_ARENA_SLABS);
 }
 
 static bool kernel_has_guards(void)
@@ -743,6 +750,47 @@ START_TEST(all_of_a_split_page_free_again_makes_it_whole)
 	check_runs();
 	struct figures after = look();
 	ck_assert(after.huge >= before.huge + 8 * 2048 || !hak_counted(splits) || !kernel_has_guards());
+}
+END_TEST
+
+/* Large blocks lie side by side, so those that live share huge pages with those that were freed. */
+START_TEST(huge_pages_at_the_ends_of_large_blocks_are_split_as_well)
+{
+	static unsigned char *block[60];
+	size_t bytes = 52 * HAK_GRANULE;
+	suite_quiet();
+	for (int i = 0; i < 60; i++) {
+		ck_assert_ptr_nonnull(block[i] = hak_malloc(bytes));
+		memset(block[i], i + 1, bytes);
+	}
+	struct figures before = look_at(HAK_ARENA_SPANS);
+	for (int i = 1; i < 60; i += 2)
+		hak_free(block[i]);
+	hak_reclaim_all();
+	struct figures after = look_at(HAK_ARENA_SPANS);
+	if (before.resident * 1024 < 60 * bytes || before.huge < before.resident / 2 || !kernel_has_guards())
+		return; /* as above */
+	ck_assert_uint_gt(hak_counted(guards), 15);
+	/* less than half a huge page at either end stays */
+	ck_assert_uint_le(after.resident, 30 * (bytes + HAK_SUPER / 4) / 1024);
+	check_unused_of(hak_span_arenas, NULL);
+	/* the guards' granules are nobody's, and lie at the ends of what is free */
+	size_t less = bytes - 2 * HAK_GRANULE;
+	for (int i = 1; i < 60; i += 2) {
+		ck_assert_ptr_nonnull(block[i] = hak_calloc(1, less));
+		ck_assert(block[i] > block[i - 1] && block[i] < block[i - 1] + 2 * bytes);
+		for (size_t at = 0; at < less; at++)
+			EXPECT(!block[i][at], "byte %zu of %p", at, (void *)block[i]);
+		memset(block[i], i + 1, less);
+	}
+	for (int i = 0; i < 60; i++) {
+		for (size_t at = 0; at < (i % 2 ? less : bytes); at++)
+			EXPECT(block[i][at] == i + 1, "byte %zu of %p", at, (void *)block[i]);
+		hak_free(block[i]);
+	}
+	hak_reclaim_all();
+	ck_assert_uint_eq(hak_counted(guards), 0);
+	ck_assert_uint_le(look_at(HAK_ARENA_SPANS).resident, 64);
 }
 END_TEST
 
@@ -943,6 +991,7 @@ SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_
       CALM(what_khugepaged_would_fill_again_stays_until_memory_is_short),
       CALM(what_was_guarded_and_then_refused_is_not_taken_for_zero),
       CALM(what_is_refused_as_a_whole_is_not_taken_for_zero), CALM(all_of_a_split_page_free_again_makes_it_whole),
+      CALM(huge_pages_at_the_ends_of_large_blocks_are_split_as_well),
       CALM(a_split_page_that_fills_again_is_collapsed), CALM(khugepaged_does_not_fill_what_was_given_back),
       CALM(a_heap_that_grows_finds_huge_pages_ready), CALM(for_a_small_heap_nothing_is_made_ready), CALM(without_the_option_nothing_is_made_ready),
       CALM(a_program_with_little_to_give_back_may_have_a_user_namespace),

@@ -57,7 +57,7 @@ static void begin(void)
 	hak_option_values[HAK_OPT_ahead] = 0;
 	hak_option_values[HAK_OPT_huge_price] = 0;
 	hak_free(hak_malloc(64 * MIB)); /* so that the reclaimer starts */
-	ck_assert_uint_le(huge_share(8 * MIB, 512, 100), 10);
+	ck_assert_uint_le(huge_share((size_t)hak_option_get(HAK_OPT_huge_zone_kib) * KIB, 512, 100), 10);
 }
 
 START_TEST(small_blocks_lie_on_huge_pages_in_any_case)

@@ -93,6 +93,16 @@ static int64_t find_locked(struct hak_arena *a, uint32_t count, bool aligned)
 	return -1;
 }
 
+static bool is_free_locked(const struct hak_arena *a, uint32_t granule, uint32_t count)
+{
+	for (uint32_t g = granule; g < granule + count; g++) {
+		uint64_t word = atomic_load_explicit(&a->super[g / 32], memory_order_relaxed);
+		if (!((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) >> (g % 32) & 1))
+			return false;
+	}
+	return true;
+}
+
 /* Has all of this free run been in use before? */
 static bool is_empty_locked(const struct hak_arena *a, uint32_t granule, uint32_t count)
 {
@@ -145,11 +155,18 @@ static bool mark_locked(struct hak_arena *a, uint32_t granule, uint32_t count, b
 	return zero;
 }
 
-static bool grow_locked(struct hak_arena *a, uint32_t count, bool aligned)
+/* How many granules the arena must grow by for such a run, which then begins in the free ones at its end. */
+static uint32_t need_locked(const struct hak_arena *a, uint32_t count, bool aligned)
+{
+	uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed), at = end;
+	while (at && is_free_locked(a, at - 1, 1))
+		at--;
+	return (aligned ? (uint32_t)hak_align_up(at, HAK_SUPER_GRANULES) : at) + count - end;
+}
+
+static bool grow_locked(struct hak_arena *a, uint32_t need)
 {
 	uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
-	uint32_t at = aligned ? (uint32_t)hak_align_up(end, HAK_SUPER_GRANULES) : end;
-	uint32_t need = at + count - end;
 	if (a->small_full || end + need > HAK_ARENA_GRANULES)
 		return false;
 	uint32_t step = (uint32_t)hak_min(hak_max(end, STEP_MIN), STEP_MAX);
@@ -204,10 +221,11 @@ static struct place look_locked(unsigned node, uint32_t count, bool aligned, boo
 static struct place grow_and_look_locked(unsigned node, uint32_t count, bool aligned, bool huge)
 {
 	struct hak_arena *a = hak_span_arenas;
-	while (a && (a->node != node || a->huge_spans != huge || !grow_locked(a, count, aligned)))
+	while (a && (a->node != node || a->huge_spans != huge || !grow_locked(a, need_locked(a, count, aligned))))
 		a = a->next;
 	/* a new one has room for some */
-	if (!a && (!(a = new_arena_locked(node, huge)) || (find_locked(a, count, aligned) < 0 && !grow_locked(a, count, aligned))))
+	if (!a && (!(a = new_arena_locked(node, huge)) ||
+		   (find_locked(a, count, aligned) < 0 && !grow_locked(a, need_locked(a, count, aligned)))))
 		return (struct place){ NULL, 0 };
 	return look_locked(node, count, aligned, huge, false);
 }
@@ -242,16 +260,6 @@ void hak_huge_release(struct hak_arena *a, uint32_t granule, uint32_t count)
 	hak_reclaim_note((size_t)count * HAK_GRANULE);
 }
 
-static bool is_free_locked(const struct hak_arena *a, uint32_t granule, uint32_t count)
-{
-	for (uint32_t g = granule; g < granule + count; g++) {
-		uint64_t word = atomic_load_explicit(&a->super[g / 32], memory_order_relaxed);
-		if (!((HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word)) >> (g % 32) & 1))
-			return false;
-	}
-	return true;
-}
-
 bool hak_huge_resize(struct hak_arena *a, uint32_t granule, uint32_t old_count, uint32_t count)
 {
 	bool ok = true;
@@ -266,7 +274,7 @@ bool hak_huge_resize(struct hak_arena *a, uint32_t granule, uint32_t old_count, 
 	if (count > old_count) {
 		uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
 		if (granule + old_count == end || granule + count > end)
-			if (!is_free_locked(a, at, end - at) || !grow_locked(a, granule + count - end, false))
+			if (!is_free_locked(a, at, end - at) || !grow_locked(a, granule + count - end))
 				ok = false;
 		ok = ok && is_free_locked(a, at, diff);
 		if (ok) {
@@ -290,8 +298,7 @@ void *hak_huge_alloc(unsigned node, size_t bytes, size_t align, bool *zero)
 	if (bytes >= HAK_HUGE_OWN || align > HAK_SUPER)
 		return hak_own_alloc_on(node, bytes, align, zero);
 	uint32_t count = (uint32_t)(hak_align_up(bytes, HAK_GRANULE) >> HAK_GRANULE_SHIFT);
-	/* a block of a huge page and more starts on one */
-	bool aligned = bytes >= HAK_SUPER || align > HAK_GRANULE, thp = hak_node_thp(node, HAK_SUPER);
+	bool aligned = align > HAK_GRANULE, thp = hak_node_thp(node, HAK_SUPER);
 	hak_lock(&hak_huge_lock);
 	bool pays = count >= LARGE || on_trust < TRUSTED || hak_touched(HAK_TOUCHED_SPANS);
 	struct place p = claim_locked(node, count, aligned, thp && pays, zero);
