@@ -45,6 +45,7 @@ static void begin(int ms)
 	hak_sys.madvise = populate;
 	hak_option_values[HAK_OPT_decay_ms] = 200; /* a look each 100 ms */
 	hak_option_values[HAK_OPT_ahead] = 1;
+	hak_option_values[HAK_OPT_huge_zone_kib] = 8192;
 }
 
 /* What it costs is known, as far as it was asked for. */

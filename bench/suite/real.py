@@ -101,6 +101,28 @@ class Ruby(Command):
                 str(count)]
 
 
+class Perl(Command):
+    needs = ("perl",)
+    settings = (("PERL_HASH_SEED", "1"), ("PERL_PERTURB_KEYS", "0"))
+
+    def words(self, macro, count):
+        return [which("perl"), os.path.join(macro, "job.pl"), str(count)]
+
+
+class Gawk(Command):
+    needs = ("gawk",)
+
+    def words(self, macro, count):
+        return [which("gawk"), "-v", f"count={count}", "-f", os.path.join(macro, "job.awk")]
+
+
+class Z3(Command):
+    needs = ("z3",)
+
+    def words(self, macro, count):
+        return [which("z3"), f"rlimit={count}", os.path.join(macro, "job.smt2")]
+
+
 # ---- servers ------------------------------------------------------------------------------------
 
 class Connection:
@@ -308,7 +330,7 @@ class Memcached(Server):
 
 
 PROGRAMS = {"redis": Redis, "redis_bgsave": RedisBgsave, "memcached": Memcached, "sqlite3": Sqlite,
-            "gcc": Gcc, "python3": Python, "ruby": Ruby}
+            "gcc": Gcc, "python3": Python, "ruby": Ruby, "perl": Perl, "gawk": Gawk, "z3": Z3}
 
 
 def missing(name):

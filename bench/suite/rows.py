@@ -184,6 +184,9 @@ REAL = (
     Row("gcc", "", 3, WALL, quick=1, real="gcc"),
     Row("python3", "", 12, WALL, real="python3"),
     Row("ruby", "", 12, WALL, real="ruby"),
+    Row("perl", "", 600 * K, WALL, real="perl"),
+    Row("gawk", "", 1600 * K, WALL, real="gawk"),
+    Row("z3", "", 4 * M, WALL, real="z3"),
 )
 
 LATENCIES = (

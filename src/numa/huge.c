@@ -164,9 +164,11 @@ static uint32_t need_locked(const struct hak_arena *a, uint32_t count, bool alig
 	return (aligned ? (uint32_t)hak_align_up(at, HAK_SUPER_GRANULES) : at) + count - end;
 }
 
+/* By whole SuperSlabs: a part of one could be no huge page, nor go back as one. */
 static bool grow_locked(struct hak_arena *a, uint32_t need)
 {
 	uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
+	need = (uint32_t)hak_align_up(need, HAK_SUPER_GRANULES);
 	if (a->small_full || end + need > HAK_ARENA_GRANULES)
 		return false;
 	uint32_t step = (uint32_t)hak_min(hak_max(end, STEP_MIN), STEP_MAX);
