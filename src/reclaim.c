@@ -171,6 +171,20 @@ static uint32_t piece_count, range_count;
 static size_t batch_bytes;
 static HAK_TLS bool giving; /* this thread holds the reclaimer's lock and gives back */
 
+/* The words of span arenas change under the huge lock. It is not held where madvise is called, which a library may
+ * watch that asks for memory. */
+static void lock_words(const struct hak_arena *a)
+{
+	if (a->kind == HAK_ARENA_SPANS)
+		hak_lock(&hak_huge_lock);
+}
+
+static void unlock_words(const struct hak_arena *a)
+{
+	if (a->kind == HAK_ARENA_SPANS)
+		hak_unlock(&hak_huge_lock);
+}
+
 static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok)
 {
 	HAK_STEP(S6);
@@ -179,9 +193,11 @@ static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok
 	if (a->kind == HAK_ARENA_SLABS) {
 		hak_super_put(a, super, bits);
 	} else {
+		lock_words(a);
 		/* relaxed: under the huge lock */
 		atomic_fetch_or_explicit(&a->super[super], bits, memory_order_relaxed);
 		hak_huge_words_changed(a, super, 1);
+		unlock_words(a);
 	}
 }
 
@@ -236,19 +252,22 @@ static void make_whole(struct hak_arena *a, uint32_t super)
 {
 	uint32_t kept = kept_granule(a, super);
 	uint64_t word = HAK_WORD(0, ~kept);
+	lock_words(a);
 	/* acquire POOL */
-	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
-						     memory_order_relaxed))
+	bool ours = atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
+							    memory_order_relaxed);
+	if (ours && a->kind == HAK_ARENA_SPANS)
+		hak_huge_words_changed(a, super, 1);
+	unlock_words(a);
+	if (!ours)
 		return;
 	hak_holes_gone(a, super);
-	if (remove_guard(a, super))
-		put_back(a, super, UINT32_MAX, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_DONTNEED) == 0);
-	else
-		put_back(a, super, ~kept, true);
+	bool removed = remove_guard(a, super);
+	bool zero = !removed || hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_DONTNEED) == 0;
+	put_back(a, super, removed ? UINT32_MAX : ~kept, zero);
 }
 
-/* Nearly all of a split SuperSlab is in use: its small pages are made a huge one. Not those of large blocks, whose
- * lock is held. */
+/* Nearly all of a split SuperSlab is in use: its small pages are made a huge one. */
 static void make_dense(struct hak_arena *a, uint32_t super)
 {
 	uint32_t kept = kept_granule(a, super);
@@ -256,9 +275,8 @@ static void make_dense(struct hak_arena *a, uint32_t super)
 		return;
 	/* EMPTY: it may have kept its contents, if the kernel refused to drop them */
 	put_back(a, super, kept, false);
-	/* or refused: khugepaged will find it */
-	if (a->kind == HAK_ARENA_SLABS)
-		hak_count(collapses, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_COLLAPSE) == 0);
+	/* refused: khugepaged will find it */
+	hak_count(collapses, hak_sys.madvise(granule_at(a, super, 0), HAK_SUPER, MADV_COLLAPSE) == 0);
 }
 
 /* Hardened mode's: they would keep the kernel from huge pages there, or be mappings without any memory.
@@ -283,8 +301,7 @@ static void flush_batch(bool split)
 	if (!piece_count)
 		return;
 	struct hak_arena *a = pieces[0].arena;
-	bool spans = a->kind == HAK_ARENA_SPANS;
-	uint32_t node = spans ? HAK_ENGINE_NO_NODE : a->node;
+	uint32_t node = a->kind == HAK_ARENA_SPANS ? HAK_ENGINE_NO_NODE : a->node;
 	if (hak_arena_guard)
 		open_guards();
 	if (split) {
@@ -294,9 +311,6 @@ static void flush_batch(bool split)
 		hak_engine_run(node, MADV_COLD, ranges, range_count);
 	}
 	hak_engine_run(node, MADV_DONTNEED, ranges, range_count);
-	/* the words of span arenas change under the huge lock */
-	if (spans)
-		hak_lock(&hak_huge_lock);
 	for (uint32_t i = 0; i < piece_count; i++) {
 		uint32_t super = pieces[i].super;
 		a = pieces[i].arena;
@@ -313,8 +327,6 @@ static void flush_batch(bool split)
 		if (a->guard[super])
 			make_whole(a, super);
 	}
-	if (spans)
-		hak_unlock(&hak_huge_lock);
 	piece_count = range_count = 0;
 	batch_bytes = 0;
 }
@@ -381,11 +393,13 @@ static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t ma
 }
 
 /*
- * One SuperSlab, of a span arena under the huge lock. On small pages, and where a huge page was split, any
+ * One SuperSlab. On small pages, and where a huge page was split, any
  * granule goes back. A huge page goes whole; whether its parts are worth it is noted for later in the pass.
  */
 static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 {
+	bool split = false;
+	lock_words(a);
 	HAK_STEP(S4);
 	/* relaxed: the CAS decides */
 	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
@@ -409,47 +423,48 @@ static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 		a->part[super] = stable;
 	} else if (stable) {
 		pass->busy |= !take(a, super, word, stable);
-	} else if (a->guard[super] && !empty) {
-		if (hak_popcount(unused) * HAK_GRANULE_PAGES + hak_holes_pages(a, super) <= PART_HEALED * HAK_GRANULE_PAGES)
-			make_dense(a, super);
-		else
-			make_whole(a, super); /* it was refused before */
+	} else {
+		split = a->guard[super] && !empty;
 	}
+	unlock_words(a);
+	if (!split)
+		return;
+	if (hak_popcount(unused) * HAK_GRANULE_PAGES + hak_holes_pages(a, super) <= PART_HEALED * HAK_GRANULE_PAGES)
+		make_dense(a, super);
+	else
+		make_whole(a, super); /* it was refused before */
 }
 
 /* Splits a huge page whose EMPTY part is large enough, and gives that part back. */
 static void split_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 {
+	lock_words(a);
 	/* relaxed: the CAS decides */
 	uint64_t word = atomic_load_explicit(&a->super[super], memory_order_relaxed);
 	uint32_t part = a->part[super] & HAK_WORD_EMPTY(word);
-	uint32_t least = pass->urge == URGE_LAST ? 1 : PART_LEAST * HAK_GRANULE_PAGES;
+	/* of large blocks' SuperSlabs, full but for a granule or two, each request that fails would split all */
+	bool any = pass->urge == URGE_LAST && a->kind == HAK_ARENA_SLABS;
+	uint32_t least = any ? 1 : PART_LEAST * HAK_GRANULE_PAGES;
 	/* for the holes in its slabs, a free granule takes the guard */
 	uint32_t holes = !pass->granules && (part | HAK_WORD_UNUSED(word)) ? hak_holes_found(a, super) : 0;
-	if (hak_popcount(part) * HAK_GRANULE_PAGES + holes < least || (pass->urge != URGE_LAST && !kernel_has_guards()))
-		return;
-	if (!pass->splits) {
+	bool worth = hak_popcount(part) * HAK_GRANULE_PAGES + holes >= least &&
+		     (pass->urge == URGE_LAST || kernel_has_guards());
+	if (worth && !pass->splits)
 		pass->busy = true;
-		return;
-	}
-	if (take(a, super, word, part | HAK_WORD_UNUSED(word)))
+	else if (worth && take(a, super, word, part | HAK_WORD_UNUSED(word)))
 		pass->splits--;
+	unlock_words(a);
 }
 
 static void visit_arena(struct hak_arena *a, struct pass *pass,
 			void (*visit)(struct hak_arena *a, uint32_t super, struct pass *pass))
 {
-	bool spans = a->kind == HAK_ARENA_SPANS;
 	uint32_t end = (atomic_load_explicit(&a->small_end, memory_order_relaxed) + 31) / 32;
 	uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed) / 32;
 	for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
 		if (s >= end && s < start)
 			continue;
-		if (spans)
-			hak_lock(&hak_huge_lock);
 		visit(a, s, pass);
-		if (spans)
-			hak_unlock(&hak_huge_lock);
 		if (batch_is_full())
 			flush_batch(visit == split_super);
 	}
