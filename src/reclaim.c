@@ -201,6 +201,18 @@ static void put_back(struct hak_arena *a, uint32_t super, uint32_t mask, bool ok
 	}
 }
 
+/* Takes granules out of the pool: the word is `to` if it was `word`. False: somebody was faster. Under its lock. */
+static bool change_word(struct hak_arena *a, uint32_t super, uint64_t word, uint64_t to)
+{
+	/* acquire POOL */
+	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, to, memory_order_acquire,
+						     memory_order_relaxed))
+		return false;
+	if (a->kind == HAK_ARENA_SPANS)
+		hak_huge_words_changed(a, super, 1);
+	return true;
+}
+
 static char *granule_at(const struct hak_arena *a, uint32_t super, uint32_t granule)
 {
 	return a->base + ((size_t)super * HAK_SUPER_GRANULES + granule) * HAK_GRANULE;
@@ -251,13 +263,8 @@ static bool remove_guard(struct hak_arena *a, uint32_t super)
 static void make_whole(struct hak_arena *a, uint32_t super)
 {
 	uint32_t kept = kept_granule(a, super);
-	uint64_t word = HAK_WORD(0, ~kept);
 	lock_words(a);
-	/* acquire POOL */
-	bool ours = atomic_compare_exchange_strong_explicit(&a->super[super], &word, 0, memory_order_acquire,
-							    memory_order_relaxed);
-	if (ours && a->kind == HAK_ARENA_SPANS)
-		hak_huge_words_changed(a, super, 1);
+	bool ours = change_word(a, super, HAK_WORD(0, ~kept), 0);
 	unlock_words(a);
 	if (!ours)
 		return;
@@ -381,20 +388,16 @@ struct pass {
 static bool take(struct hak_arena *a, uint32_t super, uint64_t word, uint32_t mask)
 {
 	HAK_STEP(S5);
-	/* acquire POOL */
-	if (!atomic_compare_exchange_strong_explicit(&a->super[super], &word, word & ~HAK_WORD(mask, mask),
-						     memory_order_acquire, memory_order_relaxed))
+	if (!change_word(a, super, word, word & ~HAK_WORD(mask, mask)))
 		return false;
 	atomic_store_explicit(&a->seen[super], 0, memory_order_relaxed);
-	if (a->kind == HAK_ARENA_SPANS)
-		hak_huge_words_changed(a, super, 1);
 	add_to_batch(a, super, mask);
 	return true;
 }
 
 /*
- * One SuperSlab. On small pages, and where a huge page was split, any
- * granule goes back. A huge page goes whole; whether its parts are worth it is noted for later in the pass.
+ * One SuperSlab. On small pages, and where a huge page was split, any granule goes back. A huge page goes
+ * whole; whether its parts are worth it is noted for later in the pass.
  */
 static void visit_super(struct hak_arena *a, uint32_t super, struct pass *pass)
 {
