@@ -34,14 +34,20 @@ struct suite_test {
 #define UNLESS(lack, name) { name, 0, lack, false }
 #define WHERE(lack, name) { name, 0, lack, true }
 
-/* For tests that count heaps or name node 0: the process stays on CPU 0, since threads of
- * another node have, rightly, heaps of their own. Where that CPU is not ours there is
- * nothing to do: those machines have one node. */
+/* For tests that count heaps or name node 0: the process stays on that node's CPUs, since a thread
+ * that comes to another has, rightly, another heap. Where they cannot be read there is one node. */
 static inline void suite_stay(void)
 {
+	unsigned first, last;
 	cpu_set_t set;
+	FILE *f = fopen("/sys/devices/system/node/node0/cpulist", "re");
+	if (!f)
+		return;
+	int n = fscanf(f, "%u-%u", &first, &last);
+	fclose(f);
 	CPU_ZERO(&set);
-	CPU_SET(0, &set);
+	for (unsigned cpu = first; n >= 1 && cpu <= (n == 2 ? last : first); cpu++)
+		CPU_SET(cpu, &set);
 	sched_setaffinity(0, sizeof set, &set);
 }
 
@@ -62,9 +68,10 @@ static inline int suite_one_cpu(size_t bytes, void *mask)
 			ck_abort_msg(__VA_ARGS__);                                 \
 	} while (0)
 
-/* For tests of the core: no reclaimer but where the test itself asks. */
+/* For tests of the core: one node, and no reclaimer but where the test itself asks. */
 static inline void suite_quiet(void)
 {
+	suite_stay();
 	hak_option_values[HAK_OPT_reclaim] = 0;
 }
 

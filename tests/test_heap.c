@@ -278,7 +278,6 @@ static void *fill_them(void *arg)
 
 START_TEST(a_thousand_threads_one_after_the_other_need_one_heap)
 {
-	suite_stay();
 	struct order o = { 0, 100, 1, 64 };
 	suite_quiet();
 	fill(64, 100, 200);
@@ -299,7 +298,6 @@ END_TEST
 
 START_TEST(what_an_ended_thread_left_half_full_is_adopted)
 {
-	suite_stay();
 	struct order o = { 0, 10000, 2, 64 };
 	suite_quiet();
 	fill(1024, 10000, 10001); /* a heap of our own, without slabs of 64 */
@@ -393,7 +391,6 @@ END_TEST
 START_TEST(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them)
 {
 	struct order half = { 0, MANY, 2, 64 }, own = { 0, MANY, 0, 64 };
-	suite_stay();
 	suite_share(1);
 	suite_quiet();
 	fill(64, 0, MANY);
@@ -438,7 +435,6 @@ START_TEST(the_slabs_of_a_home_stay_while_it_has_guests)
 {
 	struct order first = { 0, 10000, 2, 64 }, some = { 1, 1000, 2, 0 };
 	pthread_t guest;
-	suite_stay();
 	suite_share(2);
 	suite_quiet();
 	pthread_barrier_init(&asleep, NULL, 2);
@@ -482,7 +478,6 @@ END_TEST
 START_TEST(without_a_limit_each_thread_has_slabs_of_its_own)
 {
 	struct hak_heap *h[20];
-	suite_stay();
 	suite_share(0);
 	suite_quiet();
 	for (int i = 0; i < 20; i++)
@@ -623,7 +618,6 @@ static uint64_t turn(useconds_t rest)
 START_TEST(magazines_grow_for_bulk_and_shrink_when_it_is_over)
 {
 	unsigned class = hak_route_class(32);
-	suite_stay(); /* one heap */
 	suite_quiet();
 	for (int i = 0; i < 4; i++)
 		turn(500); /* for 200 blocks: not in bulk */
@@ -665,7 +659,6 @@ static size_t held_of(size_t size)
 
 START_TEST(magazines_of_large_blocks_hold_more_where_few_sizes_are_in_use)
 {
-	suite_stay(); /* one heap */
 	suite_quiet();
 	ck_assert_uint_gt(held_of(200000), 2 * MIB);
 	ck_assert_uint_le(held_of(200000), 4 * MIB);

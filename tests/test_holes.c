@@ -80,7 +80,6 @@ static void drop_all(void)
 
 static void on_small_pages(void)
 {
-	suite_stay();
 	suite_quiet();
 	hak_option_values[HAK_OPT_thp] = 0;
 }
@@ -259,7 +258,6 @@ static void count_granules(struct hak_arena *a, void *arg)
 
 static void on_huge_pages(void)
 {
-	suite_stay();
 	suite_quiet();
 	hak_option_values[HAK_OPT_huge_zone_kib] = 0;
 	hak_option_values[HAK_OPT_huge_proof] = 0;

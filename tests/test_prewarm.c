@@ -60,7 +60,6 @@ END_TEST
 START_TEST(slabs_are_there_in_memory_and_serve_the_first_requests)
 {
 	suite_quiet();
-	suite_stay();
 	hak_free(hak_malloc(1));
 	ask("33K:64,9000:100,1M:1");
 	ck_assert_str_ne(said, ""); /* a run is no slab's block */
@@ -102,7 +101,6 @@ static void *take_some(void *arg)
 START_TEST(threads_share_them_and_a_child_has_them_as_well)
 {
 	suite_quiet();
-	suite_stay();
 	hak_free(hak_malloc(1));
 	ask("33K:64");
 	hak_prewarm_fill();
@@ -120,7 +118,6 @@ END_TEST
 START_TEST(they_outlive_decay_and_go_back_when_everything_must)
 {
 	suite_quiet();
-	suite_stay();
 	hak_free(hak_malloc(1));
 	ask("33K:64");
 	hak_prewarm_fill();
@@ -203,7 +200,6 @@ END_TEST
 START_TEST(slabs_that_nobody_uses_are_named_after_a_while_or_at_exit)
 {
 	suite_quiet();
-	suite_stay();
 	hak_free(hak_malloc(1));
 	ask("33K:64,9000:100");
 	hak_prewarm_fill();

@@ -113,7 +113,6 @@ END_TEST
 
 START_TEST(resident_memory_is_what_was_touched)
 {
-	suite_stay();
 	suite_quiet();
 	char *p = hak_malloc(700000); /* a run of the node */
 	read_table();

@@ -214,7 +214,7 @@ static void run(void)
 
 START_TEST(nothing_overlaps_is_lost_or_doubled)
 {
-	suite_quiet();
+	hak_option_values[HAK_OPT_reclaim] = 0;
 	run();
 }
 END_TEST
@@ -268,7 +268,7 @@ START_TEST(a_producer_and_its_consumers_reach_a_steady_state)
 	pthread_t t[2];
 	uint64_t seed = 41, mapped = 0;
 	struct hakmem_stats s;
-	suite_quiet();
+	hak_option_values[HAK_OPT_reclaim] = 0;
 	for (uintptr_t i = 0; i < 2; i++)
 		ck_assert_int_eq(pthread_create(&t[i], NULL, consume, (void *)i), 0);
 	for (unsigned i = 0; i < 2 * OPS * times();) {

@@ -72,7 +72,7 @@ START_TEST(large_blocks_that_are_filled_lie_on_huge_pages)
 	begin();
 	ck_assert_uint_ge(huge_share(24 * MIB, 60 * KIB, 100), 75);
 	ck_assert_uint_ge(huge_share(24 * MIB, 20 * KIB, 100), 75);
-	ck_assert_uint_ge(huge_share(48 * MIB, 700 * KIB, 100), 75);
+	ck_assert_uint_ge(huge_share(64 * MIB, 700 * KIB, 100), 75);
 }
 END_TEST
 
