@@ -36,10 +36,17 @@ static void use(const char *how)
 	hak_topology_start();
 }
 
+/* This machine has several nodes, or is taken to: else there is nothing to load for. */
+static void load_here(void)
+{
+	atomic_store(&hak_node_count, 2);
+	hak_topology_load();
+}
+
 static void *load(void *arg)
 {
 	hak_fork_check(); /* and so links init.c, whose constructor registers the handlers of fork */
-	hak_topology_load();
+	load_here();
 	return arg;
 }
 
@@ -88,7 +95,7 @@ static int child_has_it(void)
 
 static int child_loads_it(void)
 {
-	hak_topology_load();
+	load_here();
 	return hak_topology() != NULL;
 }
 
@@ -189,7 +196,7 @@ static const char *description;
 static int child_has_this_machine(void)
 {
 	use(description);
-	hak_topology_load();
+	load_here();
 	return hak_topology()->this_machine;
 }
 
@@ -253,6 +260,39 @@ START_TEST(builtin_loads_nothing)
 	load_elsewhere();
 	ck_assert_ptr_null(hak_topo());
 	ck_assert_ptr_null(hak_topology());
+}
+END_TEST
+
+START_TEST(one_node_needs_no_topology)
+{
+	atomic_store(&hak_node_count, 1);
+	hak_topology_load();
+	ck_assert_ptr_null(hak_topo());
+	ck_assert_ptr_null(hak_topology());
+	/* the ring is of the same library */
+	ck_assert(hak_topology_enter());
+	ck_assert_ptr_nonnull(hak_topology_library());
+	hak_topology_leave();
+	ck_assert_ptr_nonnull(hak_topo());
+	ck_assert_ptr_null(hak_topology());
+}
+END_TEST
+
+START_TEST(one_node_is_read_where_it_is_asked_for)
+{
+	use("synthetic:numa:1 core:2 pu:1");
+	atomic_store(&hak_node_count, 1);
+	hak_topology_load();
+	ck_assert_ptr_nonnull(hak_topology());
+}
+END_TEST
+
+START_TEST(a_library_that_must_not_be_loaded_is_none_for_the_ring_either)
+{
+	use("builtin");
+	ck_assert(hak_topology_enter());
+	ck_assert_ptr_null(hak_topology_library());
+	hak_topology_leave();
 }
 END_TEST
 
@@ -358,7 +398,9 @@ END_TEST
 SUITE("topology", 30, CALM(nothing_is_there_before_the_load), CALM(a_load_publishes_this_machine_once),
       CALM(a_machine_that_changed_is_loaded_again), CALM(a_machine_that_changed_is_not_loaded_where_nothing_is),
       CALM(a_description_stands_in_for_the_machine), CALM(a_recorded_machine_stands_in_for_this_one), CALM(a_description_that_is_none_leaves_this_machine),
-      CALM(builtin_loads_nothing),
+      CALM(builtin_loads_nothing), CALM(one_node_needs_no_topology),
+      CALM(one_node_is_read_where_it_is_asked_for),
+      CALM(a_library_that_must_not_be_loaded_is_none_for_the_ring_either),
       CALM(the_reclaimer_goes_to_a_nodes_cpus_as_far_as_they_are_allowed), CALM(a_fork_waits_for_a_load_and_the_child_has_all_of_it),
       CALM(a_load_that_takes_long_delays_a_fork_no_more_than_a_second),
       CALM(a_child_of_a_fork_before_the_load_loads_it_itself), CALM(a_fork_under_the_linkers_lock_is_no_deadlock),

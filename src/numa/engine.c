@@ -124,8 +124,8 @@ static void probe_vector(void)
 
 static void open_ring(void)
 {
-	const struct hak_topo_ops *topo = hak_topo();
-	if (ring || ring_opens >= RING_OPENS || !topo || !topo->ring)
+	const struct hak_topo_ops *topo;
+	if (ring || ring_opens >= RING_OPENS || !(topo = hak_topology_library()) || !topo->ring)
 		return;
 	ring_opens++;
 	ring_node = HAK_ENGINE_NO_NODE;

@@ -154,6 +154,11 @@ static uint32_t node_count(void)
 	return n;
 }
 
+bool hak_node_several(void)
+{
+	return node_count() > 1;
+}
+
 /* ---- which node -------------------------------------------------------------------- */
 
 static unsigned nearest_with_memory(unsigned id)

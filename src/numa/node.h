@@ -54,6 +54,7 @@ struct hak_node {
 
 extern struct hak_node hak_nodes[HAK_NODES];
 extern _Atomic uint32_t hak_node_count; /* nodes with memory; 0: not asked yet */
+bool hak_node_several(void);		/* are there? Asks, if need be */
 
 /* [from][to]: blocks that threads of pool `from` freed and heaps of pool `to` owned. Both can be the
  * same: two threads of one node. Counted when the blocks leave the thread that freed them. */

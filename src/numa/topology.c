@@ -129,9 +129,13 @@ static void *open_library(void)
 
 static void open_locked(void)
 {
+	static bool tried;
+	hak_topo_open_fn *open;
+	if (tried)
+		return;
+	tried = true;
 	void *library = open_library();
 	void *entry = library ? dlsym(library, "hak_topo_open") : NULL;
-	hak_topo_open_fn *open;
 	if (!entry)
 		return;
 	memcpy(&open, &entry, sizeof open); /* ISO C has no cast from object to function */
@@ -142,8 +146,7 @@ static void open_locked(void)
 static void load_locked(void)
 {
 	struct hak_topology *t = NULL;
-	if (!hak_topo())
-		open_locked();
+	open_locked();
 	const struct hak_topo_ops *o = hak_topo();
 	if (!o || ((!source[0] || o->load(source, hak_sys_map, &t)) && o->load(NULL, hak_sys_map, &t)))
 		return;
@@ -158,6 +161,13 @@ static void at_exit(void)
 	closed = true;
 	if (waited)
 		hak_unlock(&load_lock);
+}
+
+/* One node needs nothing that hwloc says, and a load leaves 2 to 3 MiB resident: more than many a
+ * program has itself. */
+static bool is_wanted(void)
+{
+	return source[0] || hak_node_several();
 }
 
 static bool may_load(void)
@@ -177,7 +187,7 @@ void hak_topology_load(void)
 		return;
 	if (machine)
 		hak_node_changed();
-	if (may_load()) {
+	if (is_wanted() && may_load()) {
 		hak_lock(&load_lock);
 		if (!closed)
 			load_locked();
@@ -186,6 +196,13 @@ void hak_topology_load(void)
 	if (hak_topology())
 		hak_node_topology(hak_topology());
 	machine = now; /* last: what changed meanwhile, or was cut off by a fork, is loaded the next time */
+}
+
+const struct hak_topo_ops *hak_topology_library(void)
+{
+	if (!closed && hak_topology_may_try() && may_load())
+		open_locked();
+	return hak_topo();
 }
 
 bool hak_topology_enter(void)

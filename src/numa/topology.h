@@ -15,7 +15,7 @@
 const struct hak_topology *hak_topology(void);
 extern const struct hak_topology *_Atomic hak_topology_now; /* the same, for the live block alone */
 
-/* The second library's functions; for the reclaimer's thread, with no lock held. */
+/* The second library's functions, once it is open; for the reclaimer's thread. */
 const struct hak_topo_ops *hak_topo(void);
 
 /* Where the topology is from, for statistics: "builtin" if nothing is loaded. */
@@ -33,8 +33,9 @@ bool hak_topology_may_try(void);
 /* Was a seccomp filter in force at the start? */
 bool hak_topology_filtered(void);
 
-/* On the reclaimer's thread, no lock held: loads library and topology; the topology again if CPUs
- * or nodes have come or gone since, else it costs reading five small files. */
+/* On the reclaimer's thread, no lock held: on a machine with several nodes, or where HAKMEM_TOPOLOGY names
+ * one, loads library and topology; the topology again if CPUs or nodes have come or gone since, else it costs
+ * reading five small files. */
 void hak_topology_load(void);
 
 /*
@@ -43,6 +44,9 @@ void hak_topology_load(void);
  */
 bool hak_topology_enter(void);
 void hak_topology_leave(void);
+
+/* In between: opens the library, if nothing forbids it, whatever the machine. */
+const struct hak_topo_ops *hak_topology_library(void);
 
 /* fork waits for a load, a child of fork never sees half a one. */
 void hak_topology_fork_prepare(void);
