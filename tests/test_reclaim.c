@@ -264,6 +264,31 @@ START_TEST(a_child_of_fork_never_meets_its_parents_ring)
 }
 END_TEST
 
+static ssize_t no_vectors(const struct iovec *v, size_t n, int advice)
+{
+	(void)v, (void)n, (void)advice;
+	errno = EINVAL;
+	return -1;
+}
+
+static void ring_only_when_large(void)
+{
+	release_all();
+	ck_assert_ptr_null(hak_topo());
+	ck_assert_str_eq(hak_engine_name(), "loop");
+	hak_arena_grown = (uint64_t)64 << 20;
+	hak_engine_prepare();
+	ck_assert_str_eq(hak_engine_name(), kernel_has_rings() ? "ring" : "loop");
+}
+
+START_TEST(without_vectors_a_small_process_has_no_ring_and_no_library_for_it)
+{
+	hak_node_count = 1;
+	hak_sys.madvise_vector = no_vectors;
+	on_reclaimer(HAK_RECLAIM_AUTO, ring_only_when_large);
+}
+END_TEST
+
 /* ---- who must see the calls ---- */
 
 static unsigned hooked;
@@ -981,7 +1006,8 @@ END_TEST
 SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_used_when_asked_for),
       CALM(vectors_are_used_when_asked_for), CALM(vectors_come_first_by_default),
       CALM(the_ring_is_used_when_asked_for), CALM(a_program_that_closes_all_descriptors_loses_nothing),
-      CALM(a_child_of_fork_never_meets_its_parents_ring), CALM(a_hook_on_madvise_sees_every_call),
+      CALM(a_child_of_fork_never_meets_its_parents_ring),
+      CALM(without_vectors_a_small_process_has_no_ring_and_no_library_for_it), CALM(a_hook_on_madvise_sees_every_call),
       CALM(an_rdma_library_that_comes_late_gets_the_loop), CALM(a_filter_that_kills_is_not_met),
       CALM(without_descriptors_memory_goes_back_as_well), CALM(locked_memory_stays_and_is_used_again),
       CALM(a_daemon_has_a_reclaimer_of_its_own), CALM(neighbours_go_back_as_one_range),

@@ -5,7 +5,7 @@
  *   does a library watch madvise (RDMA's registration caches, or one that stands before libc's)?
  *   Then the loop, always. Is a seccomp filter in force and no engine asked for? The loop: some
  *   filters kill. Else what HAKMEM_RECLAIM says; and with `auto` vectors where the kernel has
- *   them, else the ring for whole SuperSlabs and the loop for small ranges.
+ *   them, else the ring for whole SuperSlabs, once the arenas have been large, and the loop for small ranges.
  *
  * The reclaimer's thread goes to the node's CPUs for a node's batch, and the ring's kernel
  * threads are bound to them before the first request. Such a thread stays where it is until it
@@ -24,6 +24,7 @@
 
 #include "clock.h"
 #include "counters.h"
+#include "numa/arena.h"
 #include "numa/topology.h"
 #include "options.h"
 #include "sys/sys.h"
@@ -31,6 +32,7 @@
 #define RING_ENTRIES HAK_RING_ENTRIES_MAX
 #define RING_WORKERS 2u		/* more of them gain nothing: doc/reclaim-study.md */
 #define RING_REST_NS ((uint64_t)6000000000)
+#define RING_LEAST ((uint64_t)64 << 20)
 #define RING_OPENS 8u		/* a program that closes every descriptor it finds wins in the end */
 #define VECTOR_RANGES 256u
 #define MASK_BYTES 2048u	/* the kernel's most CPUs, 16,384 */
@@ -122,6 +124,13 @@ static void probe_vector(void)
 	hak_sys.munmap_own(page, HAK_PAGE);
 }
 
+/* Has the process enough for batches that a ring makes easier? Its library and theirs take 2 MiB. */
+static bool is_large(void)
+{
+	/* relaxed: a threshold */
+	return atomic_load_explicit(&hak_arena_grown, memory_order_relaxed) >= RING_LEAST;
+}
+
 static void open_ring(void)
 {
 	const struct hak_topo_ops *topo;
@@ -159,7 +168,7 @@ static void prepare(void)
 		probe_vector();
 	probed = true;
 	if (how == HAK_RECLAIM_URING ||
-	    (how == HAK_RECLAIM_AUTO && !atomic_load_explicit(&use_vector, memory_order_relaxed)))
+	    (how == HAK_RECLAIM_AUTO && !atomic_load_explicit(&use_vector, memory_order_relaxed) && is_large()))
 		open_ring();
 	atomic_store_explicit(&use_ring, ring != NULL, memory_order_relaxed);
 }
