@@ -799,8 +799,7 @@ static bool threaded(void)
 static bool large(void)
 {
 	uint64_t grown = atomic_load_explicit(&hak_arena_grown, memory_order_relaxed);
-	bool nodes = atomic_load_explicit(&hak_node_count, memory_order_relaxed) > 1;
-	return grown >= (nodes ? START_BYTES_NODES : START_BYTES) ||
+	return grown >= (hak_node_several() ? START_BYTES_NODES : START_BYTES) ||
 	       atomic_load_explicit(&noted, memory_order_relaxed) >= (threaded() ? START_BYTES_THREADS : START_BYTES);
 }
 
@@ -821,8 +820,7 @@ static void prepare(void)
 static bool doze(uint32_t seen, bool spare)
 {
 	const struct timespec look = { spare ? LOOK_SECONDS : LOOK_IDLE_SECONDS, 0 };
-	/* relaxed: another node is noticed in the next pass */
-	bool looks = spare || atomic_load_explicit(&hak_node_count, memory_order_relaxed) > 1;
+	bool looks = spare || hak_node_several();
 	/* relaxed: a wake-up that is missed by a moment is found by the futex */
 	while (atomic_load_explicit(&wake, memory_order_relaxed) == seen &&
 	       !atomic_load_explicit(&noted, memory_order_relaxed)) {

@@ -45,8 +45,12 @@ static inline void suite_stay(void)
 		return;
 	int n = fscanf(f, "%u-%u", &first, &last);
 	fclose(f);
+	if (n < 1)
+		return;
+	if (n == 1)
+		last = first;
 	CPU_ZERO(&set);
-	for (unsigned cpu = first; n >= 1 && cpu <= (n == 2 ? last : first); cpu++)
+	for (unsigned cpu = first; cpu <= last; cpu++)
 		CPU_SET(cpu, &set);
 	sched_setaffinity(0, sizeof set, &set);
 }

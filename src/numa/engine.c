@@ -32,7 +32,7 @@
 #define RING_ENTRIES HAK_RING_ENTRIES_MAX
 #define RING_WORKERS 2u		/* more of them gain nothing: doc/reclaim-study.md */
 #define RING_REST_NS ((uint64_t)6000000000)
-#define RING_LEAST ((uint64_t)64 << 20)
+#define RING_LEAST ((uint64_t)64 << 20) /* of arenas, before `auto` takes it */
 #define RING_OPENS 8u		/* a program that closes every descriptor it finds wins in the end */
 #define VECTOR_RANGES 256u
 #define MASK_BYTES 2048u	/* the kernel's most CPUs, 16,384 */

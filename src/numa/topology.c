@@ -44,6 +44,7 @@ typedef const struct hak_topo_ops *hak_topo_open_fn(unsigned abi);
 
 static struct hak_lock load_lock = HAK_LOCK_INIT(HAK_RANK_FORK);
 static bool closed;	 /* under it: no load begins any more */
+static bool tried;	 /* under it: the library was looked for */
 static bool fork_waited; /* the forking thread's: its wait ended with the lock */
 static uint64_t machine; /* the reclaimer's: hak_node_machine() at the last load; 0: there was none */
 static const struct hak_topo_ops *_Atomic ops;
@@ -129,13 +130,10 @@ static void *open_library(void)
 
 static void open_locked(void)
 {
-	static bool tried;
-	hak_topo_open_fn *open;
-	if (tried)
-		return;
-	tried = true;
 	void *library = open_library();
 	void *entry = library ? dlsym(library, "hak_topo_open") : NULL;
+	hak_topo_open_fn *open;
+	tried = true;
 	if (!entry)
 		return;
 	memcpy(&open, &entry, sizeof open); /* ISO C has no cast from object to function */
@@ -146,7 +144,8 @@ static void open_locked(void)
 static void load_locked(void)
 {
 	struct hak_topology *t = NULL;
-	open_locked();
+	if (!tried)
+		open_locked();
 	const struct hak_topo_ops *o = hak_topo();
 	if (!o || ((!source[0] || o->load(source, hak_sys_map, &t)) && o->load(NULL, hak_sys_map, &t)))
 		return;
@@ -200,7 +199,8 @@ void hak_topology_load(void)
 
 const struct hak_topo_ops *hak_topology_library(void)
 {
-	if (!closed && hak_topology_may_try() && may_load())
+	/* asked before each pass: what reads a file comes last */
+	if (!tried && !closed && may_load() && hak_topology_may_try())
 		open_locked();
 	return hak_topo();
 }
