@@ -59,7 +59,10 @@
 #define KEEP_GRANULES 8u /* what one EMPTY slab of a class that stays may be, and ... */
 #define KEEP_SHARE 8u	 /* ... of what the program has of the heap, if that is more */
 #define SIGHT 2u /* times its size: the classes that might have lent a block */
+#define LEFT_BLOCKS 2u /* live ones a slab, at most, in a class that the program has left, and ... */
+#define RESTED_MOST 3u /* ... looks at it without a refill until then: each after as many slow paths as there are classes */
 #define LEFT_SHARE 16u /* of a class that is replaced: the part of its blocks that may be free and not lent */
+#define NOTED_MASK 0xfffu
 #define QUIET_MOST 255u /* passes; those of a closed class */
 #define FETCH_STRIDE 256u /* bytes of a block: of smaller ones a slab has many, and is seldom far away */
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
@@ -150,7 +153,7 @@ static void note_cached(struct hak_heap *h, unsigned class)
 	size_t more = (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
 	h->cached += more;
 	h->home->all_cached += more;
-	k->noted = (uint16_t)n;
+	k->noted = n & NOTED_MASK;
 }
 
 /* What the program has, and what is on its way home. Blocks that were noted as cached may have
@@ -990,6 +993,7 @@ static void *refill_locked(struct hak_heap *h, unsigned class, bool lend)
 {
 	struct hak_heap_class *k = &h->classes[class], *of_home = &h->home->classes[class];
 	h->refills++;
+	k->rested = 0;
 	look_at_next(h);
 	grow_magazine(h, class);
 	if (!k->entries) /* no memory for an array: one block at a time */
@@ -1062,6 +1066,15 @@ void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p)
 	hak_unlock(&h->lock);
 }
 
+static void release_empty_of(struct hak_heap *h, unsigned class)
+{
+	for (struct hak_slab *s = h->classes[class].head, *next; s; s = next) {
+		next = s->next;
+		if (s->nfree == hak_classes[class].capacity)
+			release_slab(h, s);
+	}
+}
+
 /* Returns the magazine's oldest n entries to their slabs; all of a hardened heap's. */
 static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
@@ -1080,15 +1093,31 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 	note_cached(h, class);
 }
 
+/* What the heap keeps of a class that the program has left. With two live blocks a slab, at random, an e^-2 of
+ * the slabs has none: then cached blocks keep those from becoming EMPTY. */
+static void leave(struct hak_heap *h, unsigned class)
+{
+	struct hak_heap_class *k = &h->classes[class], *of_home = &h->home->classes[class];
+	uint64_t used = (uint64_t)of_home->slabs * hak_classes[class].capacity - of_home->nfree;
+	if (k->noted && of_home->slabs > 1 && used < k->noted + LEFT_BLOCKS * of_home->slabs)
+		drain_locked(h, class, k->noted);
+	else if (!used && of_home->slabs)
+		release_empty_of(h->home, class);
+}
+
 /* The fast path fills magazines to their limits without a note. So each slow path looks at one
  * more class, in turn; if the heap is over its budget then, half of what that one holds goes home. */
 static void look_at_next(struct hak_heap *h)
 {
 	unsigned class = h->uncache_at = (h->uncache_at + 1) % HAK_CLASSES;
+	struct hak_heap_class *k = &h->classes[class];
 	note_cached(h, class);
-	uint32_t n = h->classes[class].noted;
-	if (n && h->cached > budget(h))
-		drain_locked(h, class, (n + 1) / 2);
+	if (k->rested == RESTED_MOST)
+		leave(h, class);
+	else
+		k->rested++;
+	if (k->noted && h->cached > budget(h))
+		drain_locked(h, class, (k->noted + 1u) / 2);
 }
 
 void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
@@ -1261,15 +1290,6 @@ void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p)
 }
 
 /* ---- emptying -------------------------------------------------------------------- */
-
-static void release_empty_of(struct hak_heap *h, unsigned class)
-{
-	for (struct hak_slab *s = h->classes[class].head, *next; s; s = next) {
-		next = s->next;
-		if (s->nfree == hak_classes[class].capacity)
-			release_slab(h, s);
-	}
-}
 
 static void release_empty_locked(struct hak_heap *h, uint32_t quiet)
 {

@@ -62,7 +62,7 @@ struct hak_heap_class {
 	uint16_t event : 15, slow : 1; /* of a large one: when it was last empty or full, and had not become so at once */
 	uint8_t quiet;		      /* reclaimer's passes since the class was last refilled, to 255 */
 	uint8_t capped;		      /* EMPTY slabs given back for the cap, less slabs made since; to 255 */
-	uint16_t noted;		      /* entries in use after its last slow path */
+	uint16_t noted : 12, rested : 4; /* entries in use after its last slow path; looks since it was last refilled */
 	uint32_t slabs;
 	uint32_t nfree; /* free blocks in those slabs */
 };

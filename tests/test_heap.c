@@ -641,6 +641,79 @@ START_TEST(magazines_grow_for_bulk_and_shrink_when_it_is_over)
 }
 END_TEST
 
+/* Blocks of 1 KiB, then free ones: what is left in the magazine at the end is of every slab. */
+static void leave_class(uint32_t n, uint32_t a_slab)
+{
+	fill(1024, 0, n);
+	for (int last = 0; last < 2; last++)
+		for (uint32_t i = 0; i < n; i++)
+			if ((i % a_slab == 0) == last)
+				drain(i, i + 1);
+}
+
+/* Slow paths of another class, and of a third that is asked for once a round: blocks that its magazine held at
+ * the worst moment, after the first round. */
+static uint32_t go_on(unsigned rounds, size_t now_and_then)
+{
+	void *some[MANY / 20];
+	uint32_t least = UINT32_MAX;
+	for (unsigned r = 0; r < rounds; r++) {
+		for (unsigned i = 0; i < MANY / 20; i++)
+			some[i] = hak_malloc(512);
+		for (unsigned i = 0; i < MANY / 20; i++)
+			hak_free(some[i]);
+		if (r && now_and_then)
+			least = (uint32_t)hak_min(least, hak_heap_cached(hak_heap_self, hak_route_class(now_and_then)));
+		for (int i = 0; i < 200 && now_and_then; i++)
+			some[i] = hak_malloc(now_and_then);
+		for (int i = 0; i < 200 && now_and_then; i++)
+			hak_free(some[i]);
+	}
+	return least;
+}
+
+START_TEST(a_class_that_the_program_has_left_gives_up_its_magazine_and_its_slabs)
+{
+	unsigned class = hak_route_class(1024);
+	uint32_t a_slab = hak_classes[class].capacity, n = 30 * a_slab;
+	suite_quiet();
+	leave_class(n, a_slab);
+	struct hak_heap_class *k = &hak_heap_self->classes[class];
+	ck_assert_uint_ge(k->slabs, 29);
+	ck_assert_uint_ge(hak_heap_cached(hak_heap_self, class), 30);
+	go_on(300, 0);
+	ck_assert_uint_eq(hak_heap_cached(hak_heap_self, class), 0);
+	ck_assert_uint_eq(k->slabs, 0);
+	check_heap(hak_heap_self);
+}
+END_TEST
+
+START_TEST(a_class_that_is_asked_for_now_and_then_keeps_its_magazine)
+{
+	suite_quiet();
+	ck_assert_uint_ge(go_on(300, 1024), 50);
+}
+END_TEST
+
+START_TEST(a_class_with_blocks_in_use_in_every_slab_keeps_its_magazine)
+{
+	unsigned class = hak_route_class(1024);
+	uint32_t a_slab = hak_classes[class].capacity, n = 30 * a_slab;
+	suite_quiet();
+	fill(1024, 0, n);
+	for (uint32_t i = 0; i < n; i++)
+		if (i % 16 == 1)
+			drain(i, i + 1);
+	uint32_t cached = hak_heap_cached(hak_heap_self, class);
+	ck_assert_uint_gt(cached, 10);
+	go_on(300, 0);
+	ck_assert_uint_eq(hak_heap_cached(hak_heap_self, class), cached);
+	for (uint32_t i = 0; i < n; i++)
+		if (i % 16 != 1)
+			drain(i, i + 1);
+}
+END_TEST
+
 #define LARGE 48
 
 /* Builds and drops blocks of a size a few times; bytes that the class's magazine holds if it is full. */
@@ -812,6 +885,9 @@ SUITE("heap", 30,
       CALM(the_stages_count_every_slab_that_was_found),
       CALM(one_empty_slab_of_a_class_stays_so_that_the_next_block_is_cheap),
       CALM(magazines_grow_for_bulk_and_shrink_when_it_is_over),
+      CALM(a_class_that_the_program_has_left_gives_up_its_magazine_and_its_slabs),
+      CALM(a_class_that_is_asked_for_now_and_then_keeps_its_magazine),
+      CALM(a_class_with_blocks_in_use_in_every_slab_keeps_its_magazine),
       CALM(magazines_of_large_blocks_hold_more_where_few_sizes_are_in_use),
       CALM(the_statistics_say_what_the_kernel_says_is_mapped),
       CALM(live_cached_and_free_are_never_more_than_mapped),
