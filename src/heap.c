@@ -63,6 +63,7 @@
 #define RESTED_MOST 3u /* ... looks at it without a refill until then: each after as many slow paths as there are classes */
 #define LEFT_SHARE 16u /* of a class that is replaced: the part of its blocks that may be free and not lent */
 #define NOTED_MASK 0xfffu
+_Static_assert(CAP_BULK <= NOTED_MASK, "a magazine's entries are noted in 12 bits");
 #define QUIET_MOST 255u /* passes; those of a closed class */
 #define FETCH_STRIDE 256u /* bytes of a block: of smaller ones a slab has many, and is seldom far away */
 #define RESCUE_LOOKS 8u /* heaps looked at before a slab is claimed */
@@ -993,7 +994,6 @@ static void *refill_locked(struct hak_heap *h, unsigned class, bool lend)
 {
 	struct hak_heap_class *k = &h->classes[class], *of_home = &h->home->classes[class];
 	h->refills++;
-	k->rested = 0;
 	look_at_next(h);
 	grow_magazine(h, class);
 	if (!k->entries) /* no memory for an array: one block at a time */
@@ -1022,6 +1022,7 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh
 	hak_heap_flush(h);
 	struct hak_heap *o = h->home;
 	hak_lock(&o->lock);
+	h->classes[class].rested = 0;
 	if (h->trim)
 		trim_locked(h);
 	if (has_mail(o))

@@ -685,6 +685,32 @@ START_TEST(khugepaged_between_two_calls_fills_nothing_in)
 }
 END_TEST
 
+/* The small zone ends in the middle of a SuperSlab: what is mapped of that is all of it. */
+START_TEST(a_guard_where_the_small_zone_ends_goes_when_all_is_free)
+{
+	suite_quiet();
+	if (!kernel_has_guards())
+		return;
+	void *p = hak_malloc(64);
+	struct hak_arena *a = hak_arena_of(p);
+	uint32_t end = atomic_load(&a->small_end), super = (end - 1) / 32, bit = (end - 1) % 32;
+	EXPECT(bit != 31, "the small zone is %u granules", end);
+	/* the last one is kept out of the pool, as after a split */
+	uint64_t taken = HAK_WORD((uint32_t)1 << bit, (uint32_t)1 << bit);
+	EXPECT(atomic_fetch_and(&a->super[super], ~taken) & taken, "granule %u is in use", end - 1);
+	EXPECT(!madvise(a->base + (size_t)(end - 1) * HAK_GRANULE, HAK_PAGE, 102 /* MADV_GUARD_INSTALL */), "no guard page");
+	a->guard[super] = (uint8_t)(bit + 1);
+	hak_count(guards, 1);
+	hak_free(p);
+	hak_heap_empty(hak_heap_self);
+	hak_reclaim_all();
+	ck_assert_uint_eq(a->guard[super], 0);
+	uint64_t word = atomic_load(&a->super[super]);
+	ck_assert_uint_eq(__builtin_popcountll(word & taken), 1);
+	*(volatile char *)(a->base + (size_t)(end - 1) * HAK_GRANULE) = 1;
+}
+END_TEST
+
 static int refuse_guards(void *addr, size_t bytes, int advice)
 {
 	if (advice == 102 /* MADV_GUARD_INSTALL */) {
@@ -1015,6 +1041,7 @@ SUITE("reclaim", 60, CALM(every_engine_gives_the_same_result), CALM(the_loop_is_
       CALM(memory_in_use_between_two_looks_stays),
       CALM(a_huge_page_that_is_half_empty_gives_that_part_back), CALM(khugepaged_between_two_calls_fills_nothing_in),
       CALM(what_khugepaged_would_fill_again_stays_until_memory_is_short),
+      CALM(a_guard_where_the_small_zone_ends_goes_when_all_is_free),
       CALM(what_was_guarded_and_then_refused_is_not_taken_for_zero),
       CALM(what_is_refused_as_a_whole_is_not_taken_for_zero), CALM(all_of_a_split_page_free_again_makes_it_whole),
       CALM(huge_pages_at_the_ends_of_large_blocks_are_split_as_well),
