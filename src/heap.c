@@ -204,6 +204,15 @@ static void release_slab(struct hak_heap *o, struct hak_slab *s)
 	hak_pool_release(a, granule, c->granules);
 }
 
+static void release_empty_of(struct hak_heap *h, unsigned class)
+{
+	for (struct hak_slab *s = h->classes[class].head, *next; s; s = next) {
+		next = s->next;
+		if (s->nfree == hak_classes[class].capacity)
+			release_slab(h, s);
+	}
+}
+
 /* Is one EMPTY slab of the class to stay? An allocation right after the last free must not make
  * a slab again. But large slabs of many classes are a lot for a heap with little in it. */
 static bool keeps_one(const struct hak_heap *o, const struct hak_class *c)
@@ -1065,15 +1074,6 @@ void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p)
 	if (has_mail(h))
 		collect(h, PARCEL_BATCH, h);
 	hak_unlock(&h->lock);
-}
-
-static void release_empty_of(struct hak_heap *h, unsigned class)
-{
-	for (struct hak_slab *s = h->classes[class].head, *next; s; s = next) {
-		next = s->next;
-		if (s->nfree == hak_classes[class].capacity)
-			release_slab(h, s);
-	}
 }
 
 /* Returns the magazine's oldest n entries to their slabs; all of a hardened heap's. */

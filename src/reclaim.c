@@ -258,19 +258,11 @@ static bool remove_guard(struct hak_arena *a, uint32_t super)
 	return true;
 }
 
-/* The granules of a SuperSlab that are mapped: the small zone may end in it. relaxed: while it grows, the word
- * is not what the caller expects */
-static uint32_t mapped_granules(const struct hak_arena *a, uint32_t super)
-{
-	uint32_t first = super * HAK_SUPER_GRANULES, end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
-	return first < end ? hak_run_mask((uint32_t)hak_min(end - first, HAK_SUPER_GRANULES), 0) : UINT32_MAX;
-}
-
 /* If all of a split SuperSlab is UNUSED but the granule with the guard: the next touch of it shall
  * give a huge page again, for which the kernel must drop its empty page table as well. */
 static void make_whole(struct hak_arena *a, uint32_t super)
 {
-	uint32_t kept = kept_granule(a, super), all = mapped_granules(a, super);
+	uint32_t kept = kept_granule(a, super), all = hak_super_mapped(a, super);
 	lock_words(a);
 	bool ours = change_word(a, super, HAK_WORD(0, all & ~kept), 0);
 	unlock_words(a);

@@ -220,6 +220,16 @@ static inline bool hak_super_is_huge(const struct hak_arena *a, uint32_t super)
 	return super * HAK_SUPER_GRANULES >= atomic_load_explicit(&a->huge_start, memory_order_relaxed);
 }
 
+/* The granules of a SuperSlab that are mapped: the small zone may end in it. relaxed: the word has those of a
+ * zone that grows a moment later */
+static inline uint32_t hak_super_mapped(const struct hak_arena *a, uint32_t super)
+{
+	uint32_t first = super * HAK_SUPER_GRANULES, end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
+	if (hak_super_is_huge(a, super) || end >= first + HAK_SUPER_GRANULES)
+		return UINT32_MAX;
+	return end > first ? hak_run_mask(end - first, 0) : 0;
+}
+
 /*
  * Of an order, an arena's bit says that a SuperSlab's may be set, and a SuperSlab's that its word may have
  * such room. Who has changed what a bit stands for sees that the bit is set, or sets it; who clears

@@ -408,15 +408,6 @@ bool hak_node_wants_huge(unsigned node)
 	       hak_price_pays(node);
 }
 
-/* Mapped granules of a SuperSlab when the small zone ends at `end`, the huge begins at `start`. */
-static uint32_t mapped_mask(uint32_t super, uint32_t end, uint32_t start)
-{
-	uint32_t first = super * 32;
-	if (first >= start || end >= first + 32)
-		return UINT32_MAX;
-	return end > first ? hak_run_mask(end - first, 0) : 0;
-}
-
 void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY])
 {
 	for (int i = 0; i < HAK_OCCUPANCY; i++)
@@ -424,11 +415,9 @@ void hak_node_occupancy(unsigned node, uint64_t supers[HAK_OCCUPANCY])
 	/* acquire ARENAS; relaxed: figures for statistics */
 	struct hak_arena *a = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire);
 	for (; a; a = a->next) {
-		uint32_t end = atomic_load_explicit(&a->small_end, memory_order_relaxed);
-		uint32_t start = atomic_load_explicit(&a->huge_start, memory_order_relaxed);
 		for (uint32_t s = 0; s < HAK_ARENA_SUPERS; s++) {
 			uint64_t word = atomic_load_explicit(&a->super[s], memory_order_relaxed);
-			uint32_t mapped = mapped_mask(s, end, start);
+			uint32_t mapped = hak_super_mapped(a, s);
 			uint32_t live = mapped & ~(HAK_WORD_EMPTY(word) | HAK_WORD_UNUSED(word));
 			if (mapped)
 				supers[(hak_popcount(live) + 3) / 4]++;
