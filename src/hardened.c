@@ -21,8 +21,9 @@
 #define CANARY_MOST ((size_t)32) /* canary bytes: an overflow begins with the first */
 #define JUNK_MOST ((size_t)256) /* bytes from a free block's start that junk fills, and that are checked; so is its last word */
 
-#define WAIT_MOST 64u /* blocks waiting, a power of two ... */
-#define WAIT_BYTES ((size_t)64 << 10) /* ... or fewer of a larger class ... */
+#define SIZE_FIRST 8u /* of a bag: as many blocks wait, a power of two, and four fewer are ready ... */
+#define SIZE_MOST 64u
+#define WAIT_BYTES ((size_t)64 << 10) /* ... or fewer of a larger class: so much waiting ... */
 #define READY_BYTES ((size_t)512 << 10) /* ... and ready */
 #define SLAB_STEPS 4u
 
@@ -140,87 +141,107 @@ typedef uint64_t pair __attribute__((vector_size(16), may_alias));
 typedef uint64_t pair_anywhere __attribute__((vector_size(16), may_alias, aligned(1)));
 typedef uint64_t word_anywhere __attribute__((may_alias, aligned(1)));
 
-#define EACH_PAIR(X) X(16) X(15) X(14) X(13) X(12) X(11) X(10) X(9) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
-#define PAIRS (JUNK_MOST / sizeof(pair))
-_Static_assert(PAIRS == 16, "EACH_PAIR");
+/*
+ * What is filled and checked of a block is the pairs from its start to the one that has the record, but no
+ * more than JUNK_MOST, and the word before the record. Blocks of any sizes come in any order, so a jump by the
+ * size would be guessed wrong most times: there are three ways, in each of which pairs are taken twice if
+ * there are fewer. first, last: the offsets of a pair; last is 240 at most.
+ */
+#define ONE_TO_FOUR(X) X(0) X(hak_min(16, last)) X(hak_min(32, last)) X(last)
+#define FIVE_TO_EIGHT(X) X(0) X(16) X(32) X(48) X(last - 48) X(last - 32) X(last - 16) X(last)
+#define NINE_TO_SIXTEEN(X)                                                                                              \
+	X(0) X(16) X(32) X(48) X(64) X(80) X(96) X(112)                                                                 \
+	X(last - 112) X(last - 96) X(last - 80) X(last - 64) X(last - 48) X(last - 32) X(last - 16) X(last)
+#define EACH_PAIR(X)                                                                                                    \
+	do {                                                                                                            \
+		if (last < 64) {                                                                                        \
+			ONE_TO_FOUR(X)                                                                                  \
+		} else if (last < 128) {                                                                                \
+			FIVE_TO_EIGHT(X)                                                                                \
+		} else {                                                                                                \
+			NINE_TO_SIXTEEN(X)                                                                              \
+		}                                                                                                       \
+	} while (0)
+_Static_assert(JUNK_MOST == 16 * sizeof(pair), "EACH_PAIR");
 
-/* Of at most PAIRS but the one that has the record, and of the word before the record. */
+static INLINE size_t last_pair(size_t extent)
+{
+	return hak_min(extent, JUNK_MOST + sizeof(pair)) - 2 * sizeof(pair);
+}
+
 static INLINE bool pattern_holds(const void *p, size_t extent, unsigned on)
 {
-	const pair *at = p;
-	uint64_t last = record_of(p, extent)[-1];
-	pair all = { pattern(on), pattern(on) }, any = all; /* the bits that all have, and that any has */
+	pair word = { pattern(on), pattern(on) }, bad = { 0 };
+	size_t last = last_pair(extent);
 	if (!fills(on))
 		return true;
-	switch (extent / sizeof *at - 1) { /* unrolled: half the instructions of a loop */
-	default:
-#define X(i)                                                                                                            \
-	all &= at[(i) - 1], any |= at[(i) - 1];                                                                            \
-	__attribute__((fallthrough));                                                                                   \
-	case (i) - 1:
-		EACH_PAIR(X)
+#define X(offset) bad |= *(const pair *)((const char *)p + (offset)) ^ word;
+	if (hak_likely(extent > sizeof(pair)))
+		EACH_PAIR(X);
 #undef X
-		any ^= all;
-	}
-	return (any[0] | any[1] | (last ^ pattern(on))) == 0;
+	return (bad[0] | bad[1] | (record_of(p, extent)[-1] ^ pattern(on))) == 0;
 }
 
 static INLINE void pattern_set(void *p, size_t extent, unsigned on)
 {
-	pair *at = p, word = { pattern(on), pattern(on) };
-	size_t n = extent / sizeof *at - 1;
+	pair word = { pattern(on), pattern(on) };
+	size_t last = last_pair(extent);
 	if (!fills(on))
 		return;
+#define X(offset) *(pair *)((char *)p + (offset)) = word;
 	if (on & HAK_HARD_ZERO)
-		for (; n > PAIRS; n--)
-			at[n - 1] = word;
-	record_of(p, extent)[-1] = pattern(on);
-	switch (n) {
-	default:
-#define X(i)                                                                                                            \
-	at[(i) - 1] = word;                                                                                             \
-	__attribute__((fallthrough));                                                                                   \
-	case (i) - 1:
-		EACH_PAIR(X)
+		for (size_t offset = JUNK_MOST; offset < extent - sizeof(pair); offset += sizeof(pair))
+			X(offset);
+	if (hak_likely(extent > sizeof(pair)))
+		EACH_PAIR(X);
 #undef X
-		break;
-	}
+	record_of(p, extent)[-1] = pattern(on);
 }
 
-/* Canary bytes are those from what was asked for to the record, CANARY_MOST of them at most. */
+/*
+ * Canary bytes are those from what was asked for to the record, CANARY_MOST of them at most: one pair that
+ * ends with the last of them, of which the program's bytes are masked, and one that begins with the first if
+ * there are more. Not by branches: how many they are is as random as the sizes.
+ */
+static const unsigned char masks[2 * sizeof(pair)] = { [sizeof(pair)... 2 * sizeof(pair) - 1] = 0xff };
+
+static INLINE pair last_bytes(size_t n)
+{
+	return *(const pair_anywhere *)&masks[hak_min(n, sizeof(pair))];
+}
+
 static INLINE bool canary_holds(const void *p, size_t extent, size_t bytes, unsigned on)
 {
-	const char *c = (const char *)p + bytes;
-	size_t n = room_of(extent) - bytes;
-	const uint64_t word = CANARY * EACH_BYTE;
+	size_t n = hak_min(room_of(extent) - bytes, CANARY_MOST);
+	const char *from = (const char *)p + bytes, *last = from + n - sizeof(pair);
+	const pair canaries = { CANARY * EACH_BYTE, CANARY * EACH_BYTE };
 	if (!(on & HAK_HARD_CANARY))
 		return true;
-	if (hak_likely(n - 8 <= 8))
-		return ((*(const word_anywhere *)c ^ word) | (*(const word_anywhere *)(c + n - 8) ^ word)) == 0;
-	if (n < 8) /* they end where the record begins */
-		return n == 0 || (*(const word_anywhere *)(c + n - 8) ^ word) >> (64 - 8 * n) == 0;
-	n = hak_min(n, CANARY_MOST);
-	pair all = { word, word };
-	all = (*(const pair_anywhere *)c ^ all) | (*(const pair_anywhere *)(c + n - 16) ^ all);
-	return (all[0] | all[1]) == 0;
+	if (hak_unlikely(extent == sizeof(pair))) /* a word, then the record */
+		return n == 0 || (*(const word_anywhere *)p ^ canaries[0]) >> (64 - 8 * n) == 0;
+	const char *first = n > sizeof(pair) ? from : last;
+	pair bad = (*(const pair_anywhere *)first ^ canaries) | (*(const pair_anywhere *)last ^ canaries);
+	bad &= last_bytes(n);
+	return (bad[0] | bad[1]) == 0;
 }
 
+/* The program's bytes are written as they were: the block is the caller's. */
 static INLINE void canary_set(void *p, size_t extent, size_t bytes, unsigned on)
 {
-	char *c = (char *)p + bytes;
 	size_t n = hak_min(room_of(extent) - bytes, CANARY_MOST);
+	char *from = (char *)p + bytes, *last = from + n - sizeof(pair);
+	const pair canaries = { CANARY * EACH_BYTE, CANARY * EACH_BYTE };
 	if (!(on & HAK_HARD_CANARY))
 		return;
-	if (n >= 16) {
-		pair all = { CANARY * EACH_BYTE, CANARY * EACH_BYTE };
-		*(pair_anywhere *)c = all;
-		*(pair_anywhere *)(c + n - 16) = all;
-	} else if (n >= 8) {
-		*(word_anywhere *)c = *(word_anywhere *)(c + n - 8) = CANARY * EACH_BYTE;
-	} else {
+	if (hak_unlikely(extent == sizeof(pair))) {
 		while (n--)
-			*(volatile char *)(c + n) = (char)CANARY; /* no call of memset for so few */
+			*(volatile char *)(from + n) = (char)CANARY; /* no call of memset for so few */
+		return;
 	}
+	char *first = n > sizeof(pair) ? from : last; /* if so, the mask is of all bytes */
+	pair mask = last_bytes(n), set = (*(const pair_anywhere *)last & ~mask) | (canaries & mask);
+	*(pair_anywhere *)last = set;
+	*(pair_anywhere *)first = set;
 }
 
 /* A block that was never out, whose record is 0, or that was written to meanwhile. */
@@ -417,43 +438,131 @@ bool hak_hardened_own_usable(void *from, size_t bytes)
 
 /* ---- a heap's free blocks ----------------------------------------------------------------- */
 
-struct hak_bag *hak_bag_of(struct hak_heap *h, unsigned class)
+static uint32_t places(size_t stride, uint32_t size)
 {
-	struct hak_hard *d = h->hard;
-	struct hak_bag *b = hak_bag_got(d, class);
-	if (!b) {
-		size_t stride = hak_classes[class].stride;
-		uint32_t waits = (uint32_t)hak_min(WAIT_MOST, hak_max(1, WAIT_BYTES / stride));
-		while (waits & (waits - 1))
-			waits &= waits - 1;
-		b = hak_meta_alloc(sizeof *b + waits * sizeof *b->waiting_at);
-		if (!b)
-			return NULL;
-		b->stride = (uint32_t)stride;
-		b->most = (uint32_t)hak_min(HAK_BAG_READY, hak_max(2, READY_BYTES / stride));
-		b->last_wait = waits - 1;
-		/* relaxed: who counts reads no more than its two counts, which begin as 0 */
-		atomic_store_explicit(&d->bags[class], b, memory_order_relaxed);
-	}
+	uint32_t n = hak_hardened & HAK_HARD_QUARANTINE ? (uint32_t)hak_min(size, hak_max(1, WAIT_BYTES / stride)) : 1;
+	while (n & (n - 1))
+		n &= n - 1;
+	return n;
+}
+
+static uint32_t ready_most(size_t stride, uint32_t size)
+{
+	return (uint32_t)hak_min(size - sizeof(struct hak_bag) / sizeof(void *), hak_max(2, READY_BYTES / stride));
+}
+
+static size_t bag_bytes(const struct hak_bag *b)
+{
+	return sizeof *b + (b->last_wait + 1 + b->most) * sizeof *b->slots;
+}
+
+static struct hak_bag *bag_new(unsigned class, uint32_t size)
+{
+	size_t stride = hak_classes[class].stride;
+	uint32_t waits = places(stride, size), most = ready_most(stride, size);
+	struct hak_bag *b = hak_meta_alloc(sizeof *b + (waits + most) * sizeof *b->slots);
+	if (!b)
+		return NULL;
+	b->size = size;
+	b->stride = (uint32_t)stride;
+	b->most = most;
+	b->last_wait = waits - 1;
+	b->young = waits < places(stride, SIZE_MOST);
 	return b;
 }
 
-/* A thread that vanishes (fork) in the middle of this or the next loses a block and never leaves
- * one in two places. */
+static void bag_set(struct hak_heap *h, unsigned class, struct hak_bag *b)
+{
+	/* relaxed: who counts holds the home's lock */
+	atomic_store_explicit(&h->hard->bags[class], b, memory_order_relaxed);
+}
+
+/* Doubles the bag; p, if any, has waited longer than all that wait there. False: it is as large as it
+ * gets, or there is no memory. */
+static bool grow(struct hak_heap *h, unsigned class, void *p)
+{
+	struct hak_bag *old = hak_bag_got(h->hard, class), *b;
+	uint32_t n = 0, ready = hak_bag_ready(old);
+	if (!old->young && old->most == ready_most(old->stride, SIZE_MOST))
+		return false;
+	b = bag_new(class, 2 * old->size);
+	if (!b)
+		return false;
+	memcpy(hak_bag_ready_slots(b), hak_bag_ready_slots(old), ready * sizeof *b->slots);
+	if (p && old->young)
+		b->slots[n++] = p;
+	else if (p)
+		hak_bag_ready_slots(b)[ready++] = p;
+	for (uint32_t i = 0; i <= old->last_wait; i++) {
+		void *waits = old->slots[(old->oldest + i) & old->last_wait];
+		if (waits)
+			b->slots[n++] = waits;
+	}
+	b->oldest = n & b->last_wait;
+	hak_bag_set_ready(b, ready);
+	hak_bag_set_waiting(b, n);
+	bag_set(h, class, b);
+	hak_meta_free(old, bag_bytes(old));
+	return true;
+}
+
+/* Made if need be; NULL: no memory. */
+static struct hak_bag *bag_of(struct hak_heap *h, unsigned class)
+{
+	struct hak_bag *b = hak_bag_got(h->hard, class);
+	if (!b && (b = bag_new(class, SIZE_FIRST)))
+		bag_set(h, class, b);
+	return b;
+}
+
+struct hak_bag *hak_bag_for_refill(struct hak_heap *h, unsigned class)
+{
+	struct hak_bag *b = hak_bag_got(h->hard, class);
+	if (b && !hak_bag_ready(b))
+		grow(h, class, NULL);
+	return bag_of(h, class);
+}
+
+/* What malloc reads of a free block has mostly left the cache since it was freed: it comes while the block
+ * is the next to go out. */
+static INLINE void fetch(const char *p, size_t extent)
+{
+	__builtin_prefetch(p, 1);
+	__builtin_prefetch(p + extent - HAK_HARD_RECORD, 1);
+	if (extent > 2 * HAK_CACHELINE) {
+		__builtin_prefetch(p + HAK_CACHELINE, 1);
+		__builtin_prefetch(p + 2 * HAK_CACHELINE, 1);
+		__builtin_prefetch(p + 3 * HAK_CACHELINE, 1);
+	}
+}
+
+/*
+ * The last of the ready blocks goes out, and another one is chosen to be the last. Who is put in comes below
+ * it. A thread that vanishes (fork) in the middle of this or the next loses a block or two and never leaves
+ * one in two places.
+ */
 static INLINE void *pick(struct hak_heap *h, struct hak_bag *b, uint32_t ready, unsigned on)
 {
-	uint32_t last = ready - 1, i = on & HAK_HARD_RANDOM ? draw_below(h->hard, ready) : last;
-	void *p = b->ready_at[i];
-	hak_bag_set_ready(b, last);
+	void **at = hak_bag_ready_slots(b), *p = at[--ready];
+	if (hak_unlikely(!ready)) {
+		hak_bag_set_ready(b, 0);
+		return p;
+	}
+	void **last = &at[ready - 1], **chosen = on & HAK_HARD_RANDOM ? &at[draw_below(h->hard, ready)] : last, *next = *chosen;
+	hak_bag_set_ready(b, ready - 1);
 	atomic_signal_fence(memory_order_release);
-	b->ready_at[i] = b->ready_at[last];
+	*chosen = *last;
+	*last = next;
+	atomic_signal_fence(memory_order_release);
+	hak_bag_set_ready(b, ready);
+	fetch(next, b->stride);
 	return p;
 }
 
 static INLINE bool put(struct hak_bag *b, void **p, unsigned on)
 {
 	if (on & HAK_HARD_QUARANTINE) {
-		void **oldest = &b->waiting_at[b->oldest], *was = *oldest;
+		void **oldest = &b->slots[b->oldest], *was = *oldest;
 		*oldest = *p;
 		b->oldest = (b->oldest + 1) & b->last_wait;
 		*p = was;
@@ -462,11 +571,15 @@ static INLINE bool put(struct hak_bag *b, void **p, unsigned on)
 			hak_bag_set_waiting(b, atomic_load_explicit(&b->waiting, memory_order_relaxed) + 1);
 			return true;
 		}
+		if (hak_unlikely(b->young))
+			return false;
 	}
 	uint32_t ready = hak_bag_ready(b);
 	if (hak_unlikely(ready == b->most))
 		return false;
-	b->ready_at[ready] = *p;
+	void **end = &hak_bag_ready_slots(b)[ready], **last = end - (ready != 0);
+	*end = *last;
+	*last = *p;
 	atomic_signal_fence(memory_order_release);
 	hak_bag_set_ready(b, ready + 1);
 	return true;
@@ -477,9 +590,10 @@ void *hak_bag_pick(struct hak_heap *h, struct hak_bag *b)
 	return pick(h, b, hak_bag_ready(b), hak_hardened);
 }
 
-bool hak_bag_put(struct hak_bag *b, void **p)
+bool hak_bag_put(struct hak_heap *h, unsigned class, void **p)
 {
-	return put(b, p, hak_hardened);
+	struct hak_bag *b = bag_of(h, class);
+	return b && (put(b, p, hak_hardened) || grow(h, class, *p));
 }
 
 uint32_t hak_bag_count(const struct hak_bag *b)
@@ -511,13 +625,11 @@ void *hak_hardened_take(size_t bytes)
 	return hak_likely(hak_hardened == ALL) ? take(bytes, ALL) : take_some(bytes);
 }
 
-/* There is no bag, or it is full of other blocks. */
+/* There is no bag, or it is full. */
 static HAK_COLD void put_slow(struct hak_heap *h, unsigned class, void *p)
 {
-	struct hak_bag *b = hak_bag_got(h->hard, class);
 	int err = errno;
-	if (b || !(b = hak_bag_of(h, class)) || !hak_bag_put(b, &p))
-		hak_heap_put_back(h, class, p);
+	hak_heap_put_back(h, class, p);
 	errno = err;
 }
 

@@ -45,17 +45,17 @@ enum hak_hardened_feature { /* as in options.def, from 1 on: 0 is "on" */
 
 extern unsigned hak_hardened; /* features; 0: off. Immutable after start-up */
 
-#define HAK_BAG_READY 61u /* with 64 waiting a bag is 1,024 bytes */
-
-/* Free blocks of one class in one heap. Owner only; others read the two counts, for statistics. */
+/* Free blocks of one class in one heap. Owner only, and replaced by a larger one under the home's lock;
+ * others read the two counts, for statistics, under that lock. */
 struct hak_bag {
-	uint32_t stride;    /* immutable: the class's */
-	uint32_t most;	    /* immutable: of ready blocks */
-	uint32_t last_wait; /* immutable: places for waiting blocks, a power of two, less 1 */
+	uint32_t size;	    /* immutable, as the next four: 16 times as many bytes at most */
+	uint32_t stride;    /* the class's */
+	uint32_t most;	    /* of ready blocks */
+	uint32_t last_wait; /* places for waiting blocks, a power of two, less 1 */
+	bool young;	    /* they are to become more before any block that waits gets ready */
 	uint32_t oldest;    /* the waiting block that has waited longest, once all places are taken */
 	_Atomic uint32_t ready, waiting;
-	void *ready_at[HAK_BAG_READY];
-	void *waiting_at[]; /* NULL: none there yet; without a quarantine all are */
+	void *slots[]; /* of waiting blocks, NULL: none there yet; then of ready ones */
 };
 
 /* What a hardened heap has beside. Owner only. */
@@ -72,6 +72,10 @@ static inline struct hak_bag *hak_bag_got(const struct hak_hard *d, unsigned cla
 static inline uint32_t hak_bag_ready(const struct hak_bag *b)
 {
 	return atomic_load_explicit(&b->ready, memory_order_relaxed);
+}
+static inline void **hak_bag_ready_slots(struct hak_bag *b)
+{
+	return &b->slots[b->last_wait + 1];
 }
 static inline void hak_bag_set_ready(struct hak_bag *b, uint32_t n)
 {
@@ -132,12 +136,14 @@ void *hak_hardened_take(size_t bytes);
 /* free of a block of the calling thread's heap h, on the stride of its class, whose magazine m would be. */
 void hak_hardened_free(struct hak_heap *h, struct hak_mag *m, void *p);
 
-/* The class's bag, made if need be; NULL: no memory. */
-struct hak_bag *hak_bag_of(struct hak_heap *h, unsigned class);
+/* The class's bag, for blocks of a slab if none is ready: made if need be, and the larger the more often it
+ * was found empty. NULL: no memory. The home's lock is held, as for the next two. */
+struct hak_bag *hak_bag_for_refill(struct hak_heap *h, unsigned class);
 /* Takes a ready block; there must be one. */
 void *hak_bag_pick(struct hak_heap *h, struct hak_bag *b);
-/* Puts a disarmed block in. False: there is no room; *p is then the one that must go home. */
-bool hak_bag_put(struct hak_bag *b, void **p);
+/* Puts a disarmed block in; a bag that is full grows. False: there is no room; *p is then the one that
+ * must go home. */
+bool hak_bag_put(struct hak_heap *h, unsigned class, void **p);
 /* How many blocks are in it. */
 uint32_t hak_bag_count(const struct hak_bag *b);
 

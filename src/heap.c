@@ -377,10 +377,8 @@ static bool are_neighbours(const void *p, const void *q)
  * first one's granule, and for which there is room. The next one's goes to its slab. */
 static uint32_t push_cached(struct hak_heap *h, unsigned class, void **blocks, uint32_t n)
 {
-	if (h->hard) {
-		struct hak_bag *b = hak_bag_of(h, class);
-		return b && hak_bag_put(b, blocks);
-	}
+	if (h->hard)
+		return hak_bag_put(h, class, blocks);
 	struct hak_mag *m = &h->mags[class];
 	uint32_t i = 0;
 	for (; i < n && are_neighbours(blocks[i], blocks[0]); i++) {
@@ -978,12 +976,12 @@ static uint32_t take_many(struct hak_heap *h, struct hak_slab *s, unsigned class
 
 static void *refill_hard_locked(struct hak_heap *h, unsigned class)
 {
-	struct hak_bag *b = hak_bag_of(h, class);
+	struct hak_bag *b = hak_bag_for_refill(h, class);
 	h->refills++;
 	if (!b)
 		return take_one(h, find_slab(h, class, false), NULL);
 	if (!hak_bag_ready(b)) /* none came by mail */
-		hak_bag_set_ready(b, take_many(h, find_slab(h, class, false), class, (b->most + 1) / 2, b->ready_at));
+		hak_bag_set_ready(b, take_many(h, find_slab(h, class, false), class, (b->most + 1) / 2, hak_bag_ready_slots(b)));
 	return hak_bag_ready(b) ? hak_bag_pick(h, b) : NULL;
 }
 
@@ -1045,42 +1043,46 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh
 	return p;
 }
 
-static void drain_hard_locked(struct hak_heap *h, unsigned class)
+/* Returns n of the bag's blocks to their slabs; those that wait only if it is all of them. */
+static void drain_hard_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
 	struct hak_bag *b = hak_bag_got(h->hard, class);
-	uint32_t n = hak_bag_ready(b);
-	hak_bag_set_ready(b, 0);
-	put_cached(h, class, b->ready_at, n);
-	for (void **at = b->waiting_at, **end = at + b->last_wait + 1; at < end; at++)
-		if (*at) {
-			put_cached(h, class, at, 1);
-			*at = NULL;
-		}
-	hak_bag_set_waiting(b, 0);
+	uint32_t rest = hak_bag_ready(b) - (uint32_t)hak_min(n, hak_bag_ready(b)), ready = hak_bag_ready(b);
+	h->drains++;
+	hak_bag_set_ready(b, rest);
+	put_cached(h, class, hak_bag_ready_slots(b) + rest, ready - rest);
+	if (n == UINT32_MAX) {
+		for (void **at = b->slots, **end = hak_bag_ready_slots(b); at < end; at++)
+			if (*at) {
+				put_cached(h, class, at, 1);
+				*at = NULL;
+			}
+		hak_bag_set_waiting(b, 0);
+	}
+	note_cached(h, class);
 }
 
 void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p)
 {
-	struct hak_bag *b = hak_bag_got(h->hard, class);
+	struct hak_heap *o = h->home;
 	hak_heap_flush(h);
-	hak_lock(&h->lock);
-	put_cached(h, class, &p, 1);
-	if (b) {
-		uint32_t n = hak_bag_ready(b) / 2, rest = hak_bag_ready(b) - n;
-		hak_bag_set_ready(b, rest);
-		h->drains++;
-		put_cached(h, class, b->ready_at + rest, n);
+	hak_lock(&o->lock);
+	if (!hak_bag_put(h, class, &p)) {
+		struct hak_bag *b = hak_bag_got(h->hard, class);
+		put_cached(h, class, &p, 1);
+		if (b)
+			drain_hard_locked(h, class, hak_bag_ready(b) / 2);
 	}
-	if (has_mail(h))
-		collect(h, PARCEL_BATCH, h);
-	hak_unlock(&h->lock);
+	if (has_mail(o))
+		collect(o, PARCEL_BATCH, h);
+	hak_unlock(&o->lock);
 }
 
-/* Returns the magazine's oldest n entries to their slabs; all of a hardened heap's. */
+/* Returns the magazine's oldest n entries to their slabs. */
 static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
 	if (h->hard) {
-		drain_hard_locked(h, class);
+		drain_hard_locked(h, class, n);
 		return;
 	}
 	struct hak_heap_class *k = &h->classes[class];
@@ -1428,7 +1430,7 @@ static uint32_t homes_most(void)
 static void find_home(struct hak_heap *h)
 {
 	struct hak_heap *o = homes[h->node].last;
-	if (h->stock || h->hard)
+	if (h->stock)
 		return;
 	if (homes[h->node].count < homes_most()) {
 		h->next_home = o ? o->next_home : h;

@@ -74,6 +74,63 @@ START_TEST(a_freed_block_waits_until_others_of_its_class_have)
 }
 END_TEST
 
+static void *of_home[2 * 64];
+
+/* A thread's bag is small before it has allocated, and what it frees may be many blocks of its home. */
+static void *free_and_see(void *arg)
+{
+	const int waits = 64;
+	(void)arg;
+	for (int i = 0; i < 2 * waits; i++) {
+		hak_free(of_home[i]);
+		for (int k = 0; k < i - waits; k++) /* those may be back, one for each free */
+			of_home[k] = NULL;
+		void *q = i % 16 == 15 ? hak_malloc(100) : NULL;
+		for (int k = 0; q && k <= i; k++)
+			if (of_home[k] == q)
+				return "a block is back too soon";
+	}
+	return hak_heap_self->home == hak_heap_self ? "no guest" : NULL;
+}
+
+START_TEST(it_waits_so_long_with_a_thread_that_shares_slabs)
+{
+	pthread_t t;
+	void *fault;
+	suite_share(1);
+	for (int i = 0; i < 2 * 64; i++)
+		of_home[i] = hak_malloc(100);
+	pthread_create(&t, NULL, free_and_see, NULL);
+	pthread_join(t, &fault);
+	EXPECT(!fault, "%s", (char *)fault);
+	ck_assert_uint_eq(hak_heap_count(), 2);
+}
+END_TEST
+
+/* Slabs are asked for while the heap caches more than its share. */
+START_TEST(blocks_wait_though_others_must_go_home)
+{
+	static void *keep[100];
+	suite_quiet();
+	for (size_t bytes = 100; bytes < 60000; bytes += bytes / 4) {
+		for (int i = 0; i < 100; i++)
+			keep[i] = hak_malloc(bytes);
+		for (int i = 0; i < 100; i++)
+			hak_free(keep[i]);
+	}
+	struct hak_bag *b = hak_bag_got(hak_heap_self->hard, hak_route_class(100 + HAK_HARD_RECORD));
+	ck_assert_uint_eq(b->waiting, 64);
+	ck_assert_uint_gt(hak_bag_ready(b), 0);
+	uint64_t drains = hak_heap_self->drains;
+	hak_option_values[HAK_OPT_magazine_kib] = 1;
+	for (int i = 0; i < 1000; i++) /* from 4 MiB on what is cached is counted */
+		hak_malloc(5000);
+	ck_assert_uint_gt(hak_heap_self->drains, drains);
+	ck_assert_uint_eq(hak_bag_ready(b), 0);
+	ck_assert_uint_eq(b->waiting, 64);
+}
+END_TEST
+
 START_TEST(who_comes_next_is_a_matter_of_chance)
 {
 	enum { BLOCKS = 2000 };
@@ -423,6 +480,8 @@ int main(int argc, char **argv)
 		CALM(usable_size_is_what_was_asked_for),
 		CALM(realloc_keeps_contents_and_says_the_new_size),
 		CALM(a_freed_block_waits_until_others_of_its_class_have),
+		CALM(it_waits_so_long_with_a_thread_that_shares_slabs),
+		CALM(blocks_wait_though_others_must_go_home),
 		CALM(who_comes_next_is_a_matter_of_chance),
 		CALM(no_two_threads_have_the_same_order),
 		CALM(blocks_freed_by_another_thread_are_checked_and_come_back),
