@@ -148,6 +148,28 @@ START_TEST(who_comes_next_is_a_matter_of_chance)
 }
 END_TEST
 
+START_TEST(blocks_do_not_come_back_in_the_order_in_which_they_were_freed)
+{
+	enum { BLOCKS = 200, BACK = 30 };
+	static char *at[BLOCKS];
+	int next = 0, before = -1;
+	for (int i = 0; i < BLOCKS; i++)
+		at[i] = hak_malloc(100);
+	for (int i = 0; i < BLOCKS; i++)
+		hak_free(at[i]);
+	for (int i = 0; i < BACK; i++) {
+		char *p = hak_malloc(100);
+		for (int k = 0; k < BLOCKS; k++)
+			if (at[k] == p) {
+				next += before >= 0 && (k - before == 1 || before - k == 1);
+				before = k;
+			}
+	}
+	ck_assert_int_ge(before, 0);
+	EXPECT(next < BACK / 2, "%d of %d were neighbours there", next, BACK - 1);
+}
+END_TEST
+
 static uint64_t order(void)
 {
 	uint64_t hash = 0;
@@ -483,6 +505,7 @@ int main(int argc, char **argv)
 		CALM(it_waits_so_long_with_a_thread_that_shares_slabs),
 		CALM(blocks_wait_though_others_must_go_home),
 		CALM(who_comes_next_is_a_matter_of_chance),
+		CALM(blocks_do_not_come_back_in_the_order_in_which_they_were_freed),
 		CALM(no_two_threads_have_the_same_order),
 		CALM(blocks_freed_by_another_thread_are_checked_and_come_back),
 		CALM(a_forks_child_frees_what_the_parent_made),
