@@ -238,8 +238,10 @@ static INLINE void canary_set(void *p, size_t extent, size_t bytes, unsigned on)
 			*(volatile char *)(from + n) = (char)CANARY; /* no call of memset for so few */
 		return;
 	}
-	char *first = n > sizeof(pair) ? from : last; /* if so, the mask is of all bytes */
-	pair mask = last_bytes(n), set = (*(const pair_anywhere *)last & ~mask) | (canaries & mask);
+	char *first = n > sizeof(pair) ? from : last;
+	/* what is all overwritten is not read: memory that is touched by a read first takes a second fault */
+	const void *old = n < sizeof(pair) ? last : (const void *)masks;
+	pair mask = last_bytes(n), set = (*(const pair_anywhere *)old & ~mask) | (canaries & mask);
 	*(pair_anywhere *)last = set;
 	*(pair_anywhere *)first = set;
 }
