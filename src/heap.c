@@ -19,7 +19,7 @@
 #include "sys/sys.h"
 #include "touched.h"
 
-#define CAP_FIRST 7u		     /* an array of 64 bytes */
+#define CAP_FIRST 1u /* many threads with a block or two of each size hold few beside them */
 #define CAP_MOST 127u		     /* more does not pay: a refill's or drain's fixed cost is 4 instructions a block */
 /* ... but where it is cheap: tiny blocks that are built and dropped in bulk need not be put into
  * their slabs and taken out again */
@@ -981,7 +981,7 @@ static void *refill_hard_locked(struct hak_heap *h, unsigned class)
 	if (!b)
 		return take_one(h, find_slab(h, class, false), NULL);
 	if (!hak_bag_ready(b)) /* none came by mail */
-		hak_bag_set_ready(b, take_many(h, find_slab(h, class, false), class, (b->most + 1) / 2, hak_bag_ready_slots(b)));
+		hak_bag_set_ready(b, take_many(h, find_slab(h, class, false), class, (b->most + 3) / 4, hak_bag_ready_slots(b)));
 	return hak_bag_ready(b) ? hak_bag_pick(h, b) : NULL;
 }
 
