@@ -6,6 +6,7 @@ EXTRA_DIST += \
 	%D%/README.md \
 	%D%/park.pml \
 	%D%/remote.pml \
+	%D%/magazine.pml \
 	%D%/room.pml \
 	%D%/run.sh \
 	%D%/superslab.pml \

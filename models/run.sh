@@ -270,6 +270,18 @@ caught 'the bits read before the order'"'"'s is cleared' 'word==0' room "${r[@]}
 caught 'the bits not read again' 'word==0' room "${r[@]}" -DMUT_ROOM_UNSEEN
 caught 'the order noted before the bit' 'word==0' room "${r[@]}" -DMUT_ORDER_FIRST
 
+# --- magazine.pml: what a sleeping thread has cached -------------------------
+holds 'a magazine of 3, 5 operations' magazine -DOPS=5
+holds 'a magazine of 2, 6 operations' magazine -DSIZE=2 -DOPS=6
+holds 'no barrier in the kernel' magazine -DREFUSED -DOPS=5
+caught 'no first barrier' 'home[p]' magazine -DMUT_NO_BARRIER
+caught 'no second barrier' 'places==1' magazine -DMUT_ONE_BARRIER
+caught 'the uppermost block is taken too' 'home[p]' magazine -DMUT_TOP_ITSELF
+caught 'no look at what is there by then' 'places==1' magazine -DMUT_NO_LOOK
+caught 'put back over what the owner pushed' 'out[p]' magazine -DMUT_PUT_BACK_BLINDLY
+caught 'not put back' 'places==1' magazine -DMUT_NOT_PUT_BACK
+caught 'taken above what is not' 'gap' magazine -DMUT_GAP -DOPS=7
+
 if [ "$deep" -eq 1 ]; then
 	limit=3600
 	memory=3000
@@ -285,6 +297,7 @@ if [ "$deep" -eq 1 ]; then
 	holds '2 threads, reclaimer, 2 operations' park -DNT=2 -DOPS=2 -DWITH_RECLAIM
 	holds '2 users, 3 searches by each of 2' room -DOPS=3 -DSEARCHES=3
 	holds '2 claimers, 2 purges' superslab -DOPS=2 -DPURGES=2
+	holds 'a magazine of 3, 7 operations' magazine -DOPS=7
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

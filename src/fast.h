@@ -36,7 +36,7 @@ void hak_free_twice(void *p, struct hak_mag *m);
 static inline void hak_free_own(void *p, struct hak_mag *m)
 {
 	void **top = hak_mag_top(m);
-	if (hak_unlikely(*top == p)) {
+	if (hak_unlikely(hak_mag_newest(top) == p)) {
 		hak_free_twice(p, m);
 		return;
 	}

@@ -13,6 +13,7 @@
 #include "hardened.h"
 #include "holes.h"
 #include "meta.h"
+#include "numa/engine.h"
 #include "options.h"
 #include "probe.h"
 #include "step.h"
@@ -134,15 +135,37 @@ static void list_remove(struct hak_heap_class *k, struct hak_slab *s)
 
 /* ---- what a heap holds ---------------------------------------------------------- */
 
+/* The magazine's lowest entry, top + 1 if there is none: from below the reclaimer may have taken some. */
+static void **lowest(const struct hak_heap *h, unsigned class, void **top)
+{
+	void **e = h->classes[class].entries;
+	if (!e)
+		return top + 1;
+	do /* relaxed: the reclaimer and the owner agree on what is whose without it */
+		e++;
+	while (e <= top && !__atomic_load_n(e, __ATOMIC_RELAXED));
+	return e;
+}
+
 uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 {
 	if (h->hard) {
 		const struct hak_bag *b = hak_bag_got(h->hard, class);
 		return b ? hak_bag_count(b) : 0;
 	}
-	if (!h->classes[class].entries)
-		return 0;
-	return (uint32_t)(hak_mag_top(&h->mags[class]) - h->classes[class].entries);
+	void **top = hak_mag_top(&h->mags[class]), **e = lowest(h, class, top);
+	return e <= top ? (uint32_t)(top + 1 - e) : 0;
+}
+
+/* Closes the gap where the reclaimer took blocks from; the caller may change the magazine, as its owner or
+ * because it has none. */
+static void close_gap(struct hak_heap *h, unsigned class)
+{
+	void **bottom = h->classes[class].entries, **top = hak_mag_top(&h->mags[class]), **e = lowest(h, class, top);
+	if (!bottom || e == bottom + 1)
+		return;
+	memmove(bottom + 1, e, (size_t)(top + 1 - e) * sizeof *e);
+	hak_mag_set_top(&h->mags[class], bottom + (top + 1 - e));
 }
 
 /* After a slow path of the class. What the fast path does until the next one is not known,
@@ -820,6 +843,7 @@ static void resize_magazine(struct hak_heap *h, unsigned class, uint32_t cap)
 	void **e = hak_meta_alloc((cap + 1) * sizeof *e);
 	if (!e)
 		return;
+	close_gap(h, class);
 	void **old = k->entries;
 	uint32_t old_cap = k->cap, n = hak_heap_cached(h, class);
 	if (old)
@@ -1087,6 +1111,7 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 	}
 	struct hak_heap_class *k = &h->classes[class];
 	struct hak_mag *m = &h->mags[class];
+	close_gap(h, class);
 	uint32_t have = hak_heap_cached(h, class);
 	n = (uint32_t)hak_min(n, have);
 	h->drains++;
@@ -1129,6 +1154,7 @@ void hak_heap_drain_push(struct hak_heap *h, unsigned class, void *p)
 	struct hak_heap_class *k = &h->classes[class];
 	hak_heap_flush(h);
 	hak_lock(&o->lock);
+	close_gap(h, class);
 	if (has_mail(o))
 		collect(o, PARCEL_BATCH, h);
 	if (h->trim)
@@ -1337,8 +1363,8 @@ void hak_heap_return_cached(struct hak_heap *h)
 
 /*
  * Cached blocks keep their slabs from becoming EMPTY, and only the owner may take them out of
- * a magazine. So all its magazines are made to look full: its next free takes the slow path,
- * once, and finds the request. A thread that sleeps keeps what it has cached.
+ * a magazine without a barrier. So all its magazines are made to look full: its next free takes the slow
+ * path, once, and finds the request.
  */
 static void ask_for_trim(struct hak_heap *h, uint32_t quiet)
 {
@@ -1349,14 +1375,90 @@ static void ask_for_trim(struct hak_heap *h, uint32_t quiet)
 			hak_mag_set_limit(&h->mags[c], h->classes[c].entries);
 }
 
-static void trim_if_worth(struct hak_heap *h, uint32_t quiet)
+/* idle: all classes are quiet, of a guest too, whose home may use them. */
+static void trim_if_worth(struct hak_heap *h, uint32_t quiet, bool idle)
 {
 	size_t bytes = 0;
 	for (unsigned c = 0; c < HAK_CLASSES; c++)
-		if (h->home->classes[c].quiet > quiet)
+		if (idle || h->home->classes[c].quiet > quiet)
 			bytes += (size_t)hak_heap_cached(h, c) * hak_classes[c].stride;
 	if (bytes >= TRIM_LEAST)
-		ask_for_trim(h, quiet + 1);
+		ask_for_trim(h, idle ? 0 : quiet + 1);
+}
+
+/*
+ * Takes home what the magazines of h hold below their tops. h is another thread's, which may be anywhere in
+ * its fast path, and its home's lock is held. The fast path knows nothing of this:
+ *
+ *   here      (1) swaps the entries below the top for NULL; a barrier on all threads; (2) reads the top;
+ *             a barrier; (3) an entry is ours if it is below that top and NULL is still there. Else it and
+ *             those above it are put back (4), unless the owner has put another one there
+ *   a pop     loads the entry at the top; if it is not NULL lowers the top
+ *   a push    stores the entry above the top, then raises the top
+ *
+ * The owner has the block of entry i only if it popped i, by a load before (1): a later one finds NULL, and the
+ * slow path waits for the lock. So the load came before the first barrier. Then its store of the lower top did
+ * too, or comes next: (2) reads i at most, unless the owner has pushed since. To be above i again it pushes to i
+ * first: what (2) saw is complete at the second barrier, so (3) finds another block there. So what is ours was not
+ * popped. To put back is always right: if i was popped it is above the top, and is pushed to before it is popped
+ * again. So nothing is lost where the kernel has no barrier. Of a magazine that was emptied and filled between
+ * two swaps the upper half may be NULL alone: so those go back, and the gap is at the bottom. The uppermost
+ * block stays: the owner may just have loaded it. models/magazine.pml.
+ */
+static void take_cached(struct hak_heap *h)
+{
+	void **tops[HAK_CLASSES], **from[HAK_CLASSES];
+	uint32_t count[HAK_CLASSES], most = HAK_META_MAX / sizeof(void *), n = 0;
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		void **top = hak_mag_top(&h->mags[c]);
+		from[c] = lowest(h, c, top);
+		count[c] = from[c] < top ? (uint32_t)hak_min((size_t)(top - from[c]), most - n) : 0;
+		n += count[c];
+	}
+	void **taken = n ? hak_meta_alloc(n * sizeof *taken) : NULL, **at = taken;
+	if (!taken)
+		return;
+	/* relaxed, all of them: the barriers order them */
+	for (unsigned c = 0; c < HAK_CLASSES; at += count[c++])
+		for (uint32_t i = 0; i < count[c]; i++) {
+			HAK_STEP(M1);
+			at[i] = __atomic_exchange_n(&from[c][i], NULL, __ATOMIC_RELAXED);
+		}
+	bool ordered = hak_engine_barrier();
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		HAK_STEP(M2);
+		tops[c] = hak_mag_top(&h->mags[c]);
+	}
+	ordered = ordered && hak_engine_barrier();
+	at = taken;
+	for (unsigned c = 0; c < HAK_CLASSES; at += count[c++]) {
+		uint32_t ours = 0;
+		bool whole = ordered;
+		for (uint32_t i = 0; i < count[c]; i++) {
+			void *p = at[i], *none = NULL;
+			HAK_STEP(M3);
+			whole = whole && p && &from[c][i] < tops[c] && !__atomic_load_n(&from[c][i], __ATOMIC_RELAXED);
+			if (whole) {
+				at[ours++] = p;
+				continue;
+			}
+			HAK_STEP(M4);
+			__atomic_compare_exchange_n(&from[c][i], &none, p, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+		}
+		if (ours) {
+			put_cached(h, c, at, ours);
+			note_cached(h, c);
+		}
+	}
+	hak_meta_free(taken, n * sizeof *taken);
+}
+
+/* Has its thread not come by a slow path since the last pass? */
+static bool is_idle(struct hak_heap *h)
+{
+	uint64_t before = h->slow_paths;
+	h->slow_paths = h->refills + h->drains;
+	return h->slow_paths == before;
 }
 
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
@@ -1365,11 +1467,15 @@ void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 	struct hak_heap *o = h->home;
 	if (h->abandoned || (h->stock && quiet) || !hak_trylock(&o->lock))
 		return;
-	if (h == o) {
+	if (h == o)
 		collect(o, UINT32_MAX, NULL);
+	bool idle = is_idle(h);
+	if (!h->hard && h != hak_heap_self && hak_engine_has_barrier() && ((idle && h->trim) || !quiet))
+		take_cached(h);
+	else
+		trim_if_worth(h, quiet, idle);
+	if (h == o)
 		release_empty_locked(o, quiet);
-	}
-	trim_if_worth(h, quiet);
 	hak_unlock(&o->lock);
 }
 

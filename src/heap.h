@@ -23,6 +23,7 @@
 #include "numa/node.h"
 #include "route.h"
 #include "slab.h"
+#include "step.h"
 
 #define HAK_REMOTE_BLOCKS 62u /* what a parcel holds */
 #define HAK_REMOTE_BYTES ((size_t)256 << 10)
@@ -111,6 +112,7 @@ struct hak_heap {
 	size_t all_cached; /* and with its guests' */
 	size_t room;	   /* what all those hold if they are full; 0: a hardened heap's */
 	size_t out;	   /* bytes of its slabs' blocks that are not free in them */
+	uint64_t slow_paths; /* as of the reclaimer's last pass */
 	size_t live_known; /* what the node knows of out - cached */
 	uint32_t uncache_at; /* class */
 	uint32_t near_super;	      /* the SuperSlab claimed from last */
@@ -138,10 +140,25 @@ static inline void hak_mag_set_top(struct hak_mag *m, void **top)
 	atomic_store_explicit(&m->top, top, memory_order_relaxed);
 }
 
+/* The block at the top, without taking it: a plain load, since compilers do not fold an atomic one into
+ * the comparison. */
+static inline void *hak_mag_newest(void **top)
+{
+#if HAK_TSAN
+	return __atomic_load_n(top, __ATOMIC_RELAXED);
+#else
+	return *top;
+#endif
+}
+
 /* The newest block, NULL if the magazine is empty. */
 static inline void *hak_mag_pop(struct hak_mag *m)
 {
-	void **top = hak_mag_top(m), *p = *top;
+	/* relaxed: hak_heap_release_empty may take it at the same time, which both will notice */
+	void **top = hak_mag_top(m);
+	HAK_STEP(M5);
+	void *p = __atomic_load_n(top, __ATOMIC_RELAXED);
+	HAK_STEP(M6);
 	if (hak_likely(p != NULL))
 		hak_mag_set_top(m, top - 1);
 	return p;
@@ -150,8 +167,10 @@ static inline void *hak_mag_pop(struct hak_mag *m)
 /* The caller has read the top and seen that it is below the limit. */
 static inline void hak_mag_push(struct hak_mag *m, void **top, void *p)
 {
-	top[1] = p;
+	HAK_STEP(M7);
+	__atomic_store_n(&top[1], p, __ATOMIC_RELAXED);
 	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
+	HAK_STEP(M8);
 	hak_mag_set_top(m, top + 1);
 }
 
@@ -248,8 +267,9 @@ void hak_heap_empty(struct hak_heap *h);
  * never came by a slab is reported after all. */
 void hak_heap_return_cached(struct hak_heap *h);
 
-/* Reclaimer: releases EMPTY slabs of classes that were not used for `quiet` passes, and has
- * the owner empty its magazines of such classes when it comes by; trylock. */
+/* Reclaimer: releases EMPTY slabs of classes that were not used for `quiet` passes, and has the owner
+ * empty its magazines of such classes when it comes by. From one that has not come by until the next pass,
+ * or if quiet is 0, it takes them. trylock. */
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet);
 
 /* Reclaimer: takes the blocks of a hole out of h's slab, h's lock held; and puts them back, whoever owns

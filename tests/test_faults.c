@@ -55,7 +55,7 @@ enum mode { NONE, ONCE, FROM, KIND /* all calls of one kind: target is its step 
 #define SYS_CALLS(X)                                                                                                    \
 	X(mmap) X(munmap) X(mremap) X(mprotect) X(madvise) X(munmap_own) X(madvise_own) X(madvise_vector)               \
 	X(getaffinity) X(setaffinity) X(mbind) X(get_mempolicy) X(home_node) X(where_pages) X(getcpu) X(read_file)      \
-	X(read_at) X(random) X(thread_start)
+	X(read_at) X(random) X(barrier) X(thread_start)
 #define RING_CALLS(X) X(create) X(submit) X(wait) X(bind_workers) X(limit_workers) X(destroy)
 #define RING_STEPS(X) X(half_a_batch) X(completion)
 
@@ -258,6 +258,11 @@ static ssize_t f_read_at(int fd, uint64_t at, void *buf, size_t bytes)
 static bool f_random(void *buf, size_t bytes)
 {
 	return !due(STEP_random, EAGAIN) && real.random(buf, bytes);
+}
+
+static int f_barrier(void)
+{
+	return due(STEP_barrier, ENOSYS) ? -1 : real.barrier();
 }
 
 static int f_thread_start(void *(*run)(void *), void *arg)

@@ -12,6 +12,7 @@
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "init.h"
+#include "numa/engine.h"
 #include "options.h"
 #include "reclaim.h"
 #include "stats.h"
@@ -334,9 +335,9 @@ START_TEST(a_parked_heap_gives_up_what_it_cached_when_memory_is_asked_back)
 END_TEST
 
 #define SLEEPERS 32u
-/* What was full last decides: 2.4 to 8.7 MiB, in slabs 5 to 6.2 of these. Each had 44 MiB. */
-#define SLEEPER_KIB 7168u
-#define GUEST_KIB 11264u
+#define SLEEPER_KIB 3072u /* slabs with a block of each size, which stays; each thread had 44 MiB */
+#define GUEST_KIB 2560u
+#define NOT_TAKEN_KIB 7168u /* of what was full last, 5 to 6.2 MiB */
 
 static pthread_barrier_t asleep, morning;
 
@@ -363,6 +364,7 @@ static unsigned sleep_over(void)
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		ck_assert(!pthread_create(&threads[i], NULL, frees_all_and_sleeps, NULL));
 	pthread_barrier_wait(&asleep);
+	hak_engine_prepare(); /* as the reclaimer */
 	hak_reclaim_all();
 	unsigned left = (unsigned)(hak_nodes[0].live_bytes / 1024 / SLEEPERS);
 	pthread_barrier_wait(&morning);
@@ -379,12 +381,98 @@ START_TEST(threads_that_freed_all_and_sleep_keep_little)
 }
 END_TEST
 
-/* What they have cached lies in more slabs, since they share those. */
-START_TEST(guests_that_freed_all_and_sleep_keep_more_but_not_much)
+START_TEST(guests_that_freed_all_and_sleep_keep_less)
 {
 	suite_share(4);
 	unsigned left = sleep_over();
 	EXPECT(left <= GUEST_KIB, "%u KiB a thread", left);
+}
+END_TEST
+
+static _Atomic unsigned barriers;
+static struct hak_sys real;
+
+static int count_barrier(void)
+{
+	barriers++;
+	return real.barrier();
+}
+
+static int no_barrier(void)
+{
+	barriers++;
+	return -1;
+}
+
+START_TEST(without_a_barrier_they_keep_what_they_have_cached)
+{
+	suite_share(0);
+	hak_sys.barrier = no_barrier;
+	unsigned left = sleep_over();
+	EXPECT(left > SLEEPER_KIB && left <= NOT_TAKEN_KIB, "%u KiB a thread", left);
+	ck_assert_uint_gt(barriers, 0);
+	settle();
+	ck_assert_uint_eq(stats().cached, 0);
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
+}
+END_TEST
+
+static _Atomic bool taken_enough;
+
+/* Of few blocks, so that magazines run empty and full all the time; each is written whole. */
+static void *allocates_meanwhile(void *number)
+{
+	enum { BLOCKS = 64 };
+	unsigned char *mine[BLOCKS] = { 0 };
+	size_t bytes[BLOCKS] = { 0 };
+	uint64_t seed = 1 + (uintptr_t)number;
+	const char *fault = NULL;
+	while (!taken_enough && !fault)
+		for (unsigned k = 0; k < 1000; k++) {
+			uint64_t chance = suite_random(&seed);
+			unsigned i = chance % BLOCKS;
+			unsigned char sign = (unsigned char)(i + 64 * (uintptr_t)number);
+			for (size_t at = 0; mine[i] && at < bytes[i]; at += 8)
+				if (mine[i][at] != sign)
+					fault = "a block was handed out twice";
+			hak_free(mine[i]);
+			bytes[i] = 16 * (1 + (chance >> 8) % 4) << 2 * ((chance >> 16) % 4);
+			mine[i] = hak_malloc(bytes[i]);
+			memset(mine[i], sign, bytes[i]);
+		}
+	for (unsigned i = 0; i < BLOCKS; i++)
+		hak_free(mine[i]);
+	return (void *)(uintptr_t)fault;
+}
+
+START_TEST(what_is_taken_from_threads_that_run_is_nobody_else_s)
+{
+	enum { THREADS = 3, TAKES = 10000 };
+	pthread_t t[THREADS];
+	void *fault;
+	suite_quiet();
+	real = hak_sys;
+	hak_sys.barrier = count_barrier;
+	hak_free(hak_malloc(1));
+	hak_engine_prepare();
+	for (uintptr_t i = 0; i < THREADS; i++)
+		ck_assert(!pthread_create(&t[i], NULL, allocates_meanwhile, (void *)i));
+	uint64_t end = hak_now_ns() + UINT64_C(10000000000);
+	while (barriers < 2 * TAKES && hak_now_ns() < end)
+		for (uint32_t id = 1; id <= hak_heap_count(); id++)
+			hak_heap_release_empty(hak_heap_by_id(id), 0);
+	taken_enough = true;
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(t[i], &fault);
+		EXPECT(!fault, "%s", (char *)fault);
+	}
+	ck_assert_uint_gt(barriers, 100);
+	settle();
+	ck_assert_uint_eq(stats().live, 0);
+	ck_assert_uint_eq(stats().cached, 0);
+	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
+	for (uint32_t id = 1; id <= hak_heap_count(); id++)
+		check_heap(hak_heap_by_id(id));
 }
 END_TEST
 
@@ -877,7 +965,9 @@ SUITE("heap", 30,
       CALM(what_an_ended_thread_left_half_full_is_adopted),
       CALM(a_parked_heap_gives_up_what_it_cached_when_memory_is_asked_back),
       CALM(threads_that_freed_all_and_sleep_keep_little),
-      CALM(guests_that_freed_all_and_sleep_keep_more_but_not_much),
+      CALM(guests_that_freed_all_and_sleep_keep_less),
+      CALM(without_a_barrier_they_keep_what_they_have_cached),
+      CALM(what_is_taken_from_threads_that_run_is_nobody_else_s),
       CALM(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them),
       CALM(the_slabs_of_a_home_stay_while_it_has_guests),
       CALM(without_a_limit_each_thread_has_slabs_of_its_own),

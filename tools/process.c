@@ -22,6 +22,7 @@
 #define HEAP_TRIES 100
 #define HEAPS_AT_A_TIME 64u
 #define COUNTERS_MOST 64u
+#define CLASSES_MOST 512u /* less than what process_vm_readv takes at once */
 #define OCCUPANCY 9
 #define NO_NODE UINT32_MAX
 #define GRANULES 32u /* of a SuperSlab */
@@ -174,7 +175,7 @@ static bool read_classes(struct process *p)
 /* Numbers beyond these are no layout of ours but a block that was overwritten. */
 static bool plausible(const struct hak_live *l)
 {
-	return l->class_count <= 4096 && l->class_bytes <= 4096 && l->pool_classes <= l->class_count &&
+	return l->class_count <= CLASSES_MOST && l->class_bytes <= 4096 && l->pool_classes <= l->class_count &&
 	       l->stage_count <= HAK_LIVE_STAGES && l->heap_bytes <= 1 << 20 && l->node_count <= 4096 &&
 	       l->node_bytes <= 4096 && l->arena_head_bytes <= 1 << 20 && l->chunk_heaps && l->chunk_heaps <= 1 << 20;
 }
@@ -267,22 +268,59 @@ static int counter_number(const struct process *p, int which, uint64_t count, co
 	return -1;
 }
 
+/* How many of the magazine's n entries, those at the bottom, are empty: the reclaimer took what a sleeping
+ * thread had there. */
+static uint64_t gap(const struct process *p, uint64_t entries, uint64_t n)
+{
+	uint64_t low = 1;
+	while (low < n) {
+		uint64_t middle = (low + n) / 2;
+		if (word_at(p, entries + 8 * middle))
+			n = middle;
+		else
+			low = middle + 1;
+	}
+	return n - !!word_at(p, entries + 8 * n);
+}
+
+/* The heap's magazines: cached[], by class. The lowest entries are read in one go. */
+static void count_cached(const struct process *p, const char *heap, uint64_t *cached)
+{
+	const struct hak_live *l = &p->live;
+	struct iovec there[CLASSES_MOST];
+	uint64_t lowest[CLASSES_MOST] = { 0 };
+	uint32_t class[CLASSES_MOST], n = 0;
+	for (uint32_t c = 0; c < l->class_count; c++) {
+		uint64_t entries = u64(heap + l->heap_classes + (size_t)c * l->heap_class_bytes, l->class_entries);
+		uint64_t top = u64(heap, l->heap_mags + (size_t)c * l->mag_bytes + l->mag_top);
+		cached[c] = entries ? (top - entries) / 8 : 0;
+		if (!cached[c])
+			continue;
+		there[n] = (struct iovec){ (void *)(uintptr_t)(entries + 8), 8 };
+		class[n++] = c;
+	}
+	struct iovec here = { lowest, n * sizeof *lowest };
+	ssize_t got = n ? process_vm_readv(p->pid, &here, 1, there, n, 0) : 0;
+	for (uint32_t i = 0; got > 0 && i < (uint32_t)((size_t)got / 8); i++)
+		if (!lowest[i])
+			cached[class[i]] -= gap(p, (uint64_t)(uintptr_t)there[i].iov_base - 8, cached[class[i]]);
+}
+
 static void add_heap(const struct process *p, struct sums *s, const char *heap)
 {
+	uint64_t cached[CLASSES_MOST];
 	const struct hak_live *l = &p->live;
 	uint32_t node = u32(heap, l->heap_node);
 	int remote = counter_number(p, 1, l->heap.count, "remote_in");
 	if (node >= l->node_count)
 		return;
+	count_cached(p, heap, cached);
 	for (uint32_t c = 0; c < l->class_count; c++) {
 		const char *k = heap + l->heap_classes + (size_t)c * l->heap_class_bytes;
 		uint64_t out = (uint64_t)u32(k, l->class_slabs) * p->capacity[c] - u32(k, l->class_nfree);
-		uint64_t entries = u64(k, l->class_entries), cached = 0;
-		if (entries)
-			cached = (u64(heap, l->heap_mags + (size_t)c * l->mag_bytes + l->mag_top) - entries) / 8;
 		struct blocks *b = &s->blocks[(size_t)node * l->class_count + c];
 		b->out += out;
-		b->cached += cached;
+		b->cached += cached[c];
 	}
 	for (uint64_t i = 0; i < l->heap.count; i++)
 		s->counter[i] += u64(heap, p->counters[1][i].at);

@@ -46,6 +46,7 @@ extern _Atomic bool hak_engine_ring __attribute__((alias("use_ring")));
 /* the reclaimer's thread only */
 static struct hak_ring *ring;
 static HAK_TLS bool reclaimer;
+static bool barriers; /* may be asked for: there are filters that kill for what they do not know */
 static unsigned ring_opens;
 static uint32_t ring_node = HAK_ENGINE_NO_NODE;
 static uint64_t ring_used_ns;
@@ -176,10 +177,22 @@ static void prepare(void)
 void hak_engine_prepare(void)
 {
 	reclaimer = true;
+	barriers = hak_sys_seccomp() == 0;
 	if (hak_topology_enter()) {
 		prepare();
 		hak_topology_leave();
 	}
+}
+
+bool hak_engine_has_barrier(void)
+{
+	return reclaimer && barriers;
+}
+
+bool hak_engine_barrier(void)
+{
+	barriers = hak_engine_has_barrier() && !hak_sys.barrier();
+	return barriers;
 }
 
 const char *hak_engine_name(void)

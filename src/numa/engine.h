@@ -35,6 +35,11 @@ struct hak_engine_range {
 /* On the reclaimer's thread, no lock held, before each pass: what may be used now? */
 void hak_engine_prepare(void);
 
+/* On the reclaimer's thread, after that: may it have barriers on all threads? Elsewhere nobody may. */
+bool hak_engine_has_barrier(void);
+/* When it returns every other thread has been through a full barrier since the call. False: there is none. */
+bool hak_engine_barrier(void);
+
 /*
  * Advises all ranges, which are of one node (or of none), and returns when that is done. The
  * ranges are the caller's, and so out of every other thread's reach. Under the reclaimer's lock,

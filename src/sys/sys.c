@@ -245,6 +245,12 @@ static ssize_t sys_read_at(int fd, uint64_t at, void *buf, size_t bytes)
 	return syscall(SYS_pread64, fd, buf, bytes, at);
 }
 
+static int sys_barrier(void)
+{
+	/* both as in linux/membarrier.h; to register again costs nothing, and is right in a fork's child */
+	return syscall(SYS_membarrier, 1 << 4, 0, 0) || syscall(SYS_membarrier, 1 << 3, 0, 0) ? -1 : 0;
+}
+
 static int sys_thread_start(void *(*run)(void *), void *arg)
 {
 	sigset_t all, old;
@@ -288,6 +294,7 @@ struct hak_sys hak_sys = {
 	.read_file = sys_read_file,
 	.read_at = sys_read_at,
 	.random = sys_random,
+	.barrier = sys_barrier,
 	.thread_start = sys_thread_start,
 };
 

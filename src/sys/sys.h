@@ -60,6 +60,9 @@ struct hak_sys {
 	ssize_t (*read_at)(int fd, uint64_t at, void *buf, size_t bytes);
 	/* Fills up to 256 bytes at random; it does not wait. False: less than that. */
 	bool (*random)(void *buf, size_t bytes);
+	/* When it returns every other thread of the process has been through a full barrier since the call. 0,
+	 * or -1 and errno: refused, or before Linux 4.14. */
+	int (*barrier)(void);
 	/* Detached, with all signals blocked. 0 or an error number. */
 	int (*thread_start)(void *(*run)(void *), void *arg);
 };
