@@ -1418,11 +1418,12 @@ static void take_cached(struct hak_heap *h)
 	void **taken = n ? hak_meta_alloc(n * sizeof *taken) : NULL, **at = taken;
 	if (!taken)
 		return;
-	/* relaxed, all of them: the barriers order them */
+	/* relaxed, but for one: the barriers order them */
 	for (unsigned c = 0; c < HAK_CLASSES; at += count[c++])
 		for (uint32_t i = 0; i < count[c]; i++) {
 			HAK_STEP(M1);
-			at[i] = __atomic_exchange_n(&from[c][i], NULL, __ATOMIC_RELAXED);
+			/* acquire CACHED: the owner's last use of the block */
+			at[i] = __atomic_exchange_n(&from[c][i], NULL, __ATOMIC_ACQUIRE);
 		}
 	bool ordered = hak_engine_barrier();
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {

@@ -168,7 +168,8 @@ static inline void *hak_mag_pop(struct hak_mag *m)
 static inline void hak_mag_push(struct hak_mag *m, void **top, void *p)
 {
 	HAK_STEP(M7);
-	__atomic_store_n(&top[1], p, __ATOMIC_RELAXED);
+	/* release CACHED: the owner's last use of the block */
+	__atomic_store_n(&top[1], p, __ATOMIC_RELEASE);
 	atomic_signal_fence(memory_order_release); /* the entry before the top: see hak_mag */
 	HAK_STEP(M8);
 	hak_mag_set_top(m, top + 1);
