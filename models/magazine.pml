@@ -24,7 +24,6 @@
 byte slot[SIZE + 1];		/* memory; slot[0] is NULL */
 byte top = SIZE;
 byte own[SIZE + 1];		/* what the owner stored last; own[TOP]: the top as it knows it */
-bool wrote[SIZE + 1];		/* is that newer than memory? */
 chan buffer[SIZE + 1] = [4] of { byte };
 bool out[BLOCKS + 1];		/* with the program */
 bool home[BLOCKS + 1];
@@ -194,7 +193,7 @@ active proctype reclaimer()
 	/* at rest */
 	finished == 2 && len(buffer[0]) == 0 && len(buffer[1]) == 0 && len(buffer[2]) == 0 && len(buffer[SIZE]) == 0;
 	d_step {
-		byte places, b, blocks;
+		byte places, b;
 		bool gap;
 		b = 1;
 		do

@@ -145,7 +145,7 @@ typedef uint64_t word_anywhere __attribute__((may_alias, aligned(1)));
  * What is filled and checked of a block is the pairs from its start to the one that has the record, but no
  * more than JUNK_MOST, and the word before the record. Blocks of any sizes come in any order, so a jump by the
  * size would be guessed wrong most times: there are three ways, in each of which pairs are taken twice if
- * there are fewer. first, last: the offsets of a pair; last is 240 at most.
+ * there are fewer. last: the last one's offset, 240 at most.
  */
 #define ONE_TO_FOUR(X) X(0) X(hak_min(16, last)) X(hak_min(32, last)) X(last)
 #define FIVE_TO_EIGHT(X) X(0) X(16) X(32) X(48) X(last - 48) X(last - 32) X(last - 16) X(last)
@@ -453,16 +453,16 @@ static uint32_t ready_most(size_t stride, uint32_t size)
 	return (uint32_t)hak_min(size - sizeof(struct hak_bag) / sizeof(void *), hak_max(2, READY_BYTES / stride));
 }
 
-static size_t bag_bytes(const struct hak_bag *b)
+static size_t bag_bytes(uint32_t waits, uint32_t most)
 {
-	return sizeof *b + (b->last_wait + 1 + b->most) * sizeof *b->slots;
+	return sizeof(struct hak_bag) + (waits + most) * sizeof(void *);
 }
 
 static struct hak_bag *bag_new(unsigned class, uint32_t size)
 {
 	size_t stride = hak_classes[class].stride;
 	uint32_t waits = places(stride, size), most = ready_most(stride, size);
-	struct hak_bag *b = hak_meta_alloc(sizeof *b + (waits + most) * sizeof *b->slots);
+	struct hak_bag *b = hak_meta_alloc(bag_bytes(waits, most));
 	if (!b)
 		return NULL;
 	b->size = size;
@@ -504,7 +504,7 @@ static bool grow(struct hak_heap *h, unsigned class, void *p)
 	hak_bag_set_ready(b, ready);
 	hak_bag_set_waiting(b, n);
 	bag_set(h, class, b);
-	hak_meta_free(old, bag_bytes(old));
+	hak_meta_free(old, bag_bytes(old->last_wait + 1, old->most));
 	return true;
 }
 

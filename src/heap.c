@@ -154,7 +154,7 @@ uint32_t hak_heap_cached(const struct hak_heap *h, unsigned class)
 		return b ? hak_bag_count(b) : 0;
 	}
 	void **top = hak_mag_top(&h->mags[class]), **e = lowest(h, class, top);
-	return e <= top ? (uint32_t)(top + 1 - e) : 0;
+	return (uint32_t)(top + 1 - e);
 }
 
 /* Closes the gap where the reclaimer took blocks from; the caller may change the magazine, as its owner or
@@ -1071,7 +1071,7 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh
 static void drain_hard_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
 	struct hak_bag *b = hak_bag_got(h->hard, class);
-	uint32_t rest = hak_bag_ready(b) - (uint32_t)hak_min(n, hak_bag_ready(b)), ready = hak_bag_ready(b);
+	uint32_t ready = hak_bag_ready(b), rest = ready - (uint32_t)hak_min(n, ready);
 	h->drains++;
 	hak_bag_set_ready(b, rest);
 	put_cached(h, class, hak_bag_ready_slots(b) + rest, ready - rest);

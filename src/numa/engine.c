@@ -153,13 +153,13 @@ static void close_lost_ring(void)
 }
 
 /* Fork is excluded: a child must know of the ring, or of none. */
-static void prepare(void)
+static void prepare(bool filtered)
 {
 	static bool probed;
 	long how = hak_option_get(HAK_OPT_reclaim);
 	look_for_watchers();
 	close_lost_ring();
-	if (watched || how == HAK_RECLAIM_LOOP || (how == HAK_RECLAIM_AUTO && hak_sys_seccomp() != 0)) {
+	if (watched || how == HAK_RECLAIM_LOOP || (how == HAK_RECLAIM_AUTO && filtered)) {
 		atomic_store_explicit(&use_vector, false, memory_order_relaxed);
 		atomic_store_explicit(&use_ring, false, memory_order_relaxed);
 		probed = false;
@@ -177,9 +177,10 @@ static void prepare(void)
 void hak_engine_prepare(void)
 {
 	reclaimer = true;
-	barriers = hak_sys_seccomp() == 0;
+	bool filtered = hak_sys_seccomp() != 0; /* or nobody can tell */
+	barriers = !filtered;
 	if (hak_topology_enter()) {
-		prepare();
+		prepare(filtered);
 		hak_topology_leave();
 	}
 }
