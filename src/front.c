@@ -384,13 +384,24 @@ static void release_unarmed(void *p)
 	release_run(a, g, a->slabs[g].carved);
 }
 
+/* Of any slab. A thread's first free may give it a heap, and that one the block's slab. */
+static void free_slowly(uint32_t tag, unsigned class, void *p)
+{
+	struct hak_heap *h = hak_self_if_any();
+	if (hak_tag_heap(tag) != hak_heap_id(h))
+		hak_heap_remote_free(h, class, p);
+	else if (h->hard)
+		hak_heap_put_back(h, class, p);
+	else
+		hak_heap_put(h, class, p);
+}
+
 /* What hak_free_other does not decide by itself. */
 static HAK_NOINLINE void free_other_slow(void *p, uint32_t tag)
 {
 	uint32_t code = hak_tag_code(tag);
 	int err = errno;
 	hak_fork_check();
-	struct hak_heap *h = hak_heap_self;
 	if (code == HAK_CODE_SPAN) {
 		free_run(p);
 	} else if (tag == 0) {
@@ -404,10 +415,8 @@ static HAK_NOINLINE void free_other_slow(void *p, uint32_t tag)
 			hak_fault("not the start of a block", p, c->stride, hak_tag_heap(tag));
 		else if (hak_hardened && !hak_hardened_disarm(p, c->stride, hak_tag_heap(tag)))
 			; /* reported */
-		else if (hak_tag_heap(tag) == hak_heap_id(h))
-			hak_heap_put(h, class, p);
 		else
-			hak_heap_remote_free(hak_self_if_any(), class, p);
+			free_slowly(tag, class, p);
 	}
 	errno = err;
 }

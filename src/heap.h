@@ -242,7 +242,7 @@ static inline bool hak_heap_remote_buffer(struct hak_heap *h, unsigned class, vo
 /* The same, if there was no such room: buffered and the buffer sent, or sent at once. */
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
 
-/* Hardened, p's bag is full: it grows, or a block goes to its slab, and half of those that are ready. */
+/* Hardened: into p's bag; if that is full it grows, or a block goes to its slab, and half of those that are ready. */
 void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p);
 
 /* A block of one of our own slabs that cannot go through its magazine. */

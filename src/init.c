@@ -165,7 +165,9 @@ struct hak_heap *hak_self(bool *transient)
 
 struct hak_heap *hak_self_if_any(void)
 {
-	if (hak_heap_self == &hak_heap_none && state == THREAD_NEW && ++frees > FREES_BEFORE_HEAP)
+	/* hardened, what it frees is to wait with it */
+	uint32_t before = hak_hardened ? 0 : FREES_BEFORE_HEAP;
+	if (hak_heap_self == &hak_heap_none && state == THREAD_NEW && ++frees > before)
 		attach();
 	return hak_heap_self;
 }
