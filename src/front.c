@@ -385,13 +385,15 @@ static void release_unarmed(void *p)
 }
 
 /* Of any slab. A thread's first free may give it a heap, and that one the block's slab. */
-static void free_slowly(uint32_t tag, unsigned class, void *p)
+static void free_slowly(unsigned class, void *p)
 {
 	struct hak_heap *h = hak_self_if_any();
+	/* read once the heap is ours, and nobody may adopt its slabs; relaxed: as in the fast path */
+	uint32_t tag = atomic_load_explicit(hak_tag_of(p), memory_order_relaxed);
 	if (hak_tag_heap(tag) != hak_heap_id(h))
 		hak_heap_remote_free(h, class, p);
 	else if (h->hard)
-		hak_heap_put_back(h, class, p);
+		hak_heap_put_back(h, class, p, false);
 	else
 		hak_heap_put(h, class, p);
 }
@@ -416,7 +418,7 @@ static HAK_NOINLINE void free_other_slow(void *p, uint32_t tag)
 		else if (hak_hardened && !hak_hardened_disarm(p, c->stride, hak_tag_heap(tag)))
 			; /* reported */
 		else
-			free_slowly(tag, class, p);
+			free_slowly(class, p);
 	}
 	errno = err;
 }
@@ -552,10 +554,9 @@ static HAK_NOINLINE void *resize_hardened(void *p, size_t extent, size_t bytes)
 		return move(p, asked, bytes);
 	void *q = hak_own_resize(p, bytes + HAK_HARD_RECORD + hak_arena_guard);
 	if (q)
-		hak_hardened_arm_own(q, block_size(q), bytes);
-	else
-		hak_hardened_arm_own(p, extent, asked);
-	return q;
+		return hak_hardened_arm_own(q, block_size(q), bytes);
+	hak_hardened_arm_own(p, extent, asked);
+	return move(p, asked, bytes);
 }
 
 /* In place if the block fits and is not more than twice what is asked. */

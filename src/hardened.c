@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "die.h"
+#include "init.h"
 #include "meta.h"
 #include "numa/arena.h"
 #include "options.h"
@@ -246,12 +247,12 @@ static INLINE void canary_set(void *p, size_t extent, size_t bytes, unsigned on)
 	*(pair_anywhere *)first = set;
 }
 
-/* A block that was never out, whose record is 0, or that was written to meanwhile. */
+/* A block that was never out, whose record and the word before it are 0, or that was written to meanwhile. */
 static HAK_NOINLINE void *arm_other(void *p, size_t extent, size_t bytes)
 {
 	uint64_t *r = record_of(p, extent);
-	bool was_free = *r == record(p, FREE);
-	if (hak_unlikely(was_free || *r))
+	bool was_free = *r == record(p, FREE), was_out = fills(hak_hardened) && r[-1];
+	if (hak_unlikely(was_free || *r || was_out))
 		hak_fault_in("malloc", was_free ? "block was written after it was freed" : "record of a free block was overwritten",
 			     p, extent, 0);
 	canary_set(p, extent, bytes, hak_hardened);
@@ -278,8 +279,10 @@ void *hak_hardened_arm(void *p, size_t extent, size_t bytes)
 
 void *hak_hardened_rearm(void *p, size_t extent, size_t bytes)
 {
-	*record_of(p, extent) = 0;
-	return arm(p, extent, bytes, hak_hardened);
+	bytes += !bytes;
+	canary_set(p, extent, bytes, hak_hardened);
+	*record_of(p, extent) = record(p, bytes);
+	return p;
 }
 
 static bool close_page(void *page);
@@ -469,8 +472,13 @@ static struct hak_bag *bag_new(unsigned class, uint32_t size)
 	b->stride = (uint32_t)stride;
 	b->most = most;
 	b->last_wait = waits - 1;
-	b->young = waits < places(stride, SIZE_MOST);
+	b->room = waits < places(stride, SIZE_MOST) ? 0 : most;
 	return b;
+}
+
+static bool is_young(const struct hak_bag *b)
+{
+	return !b->room;
 }
 
 static void bag_set(struct hak_heap *h, unsigned class, struct hak_bag *b)
@@ -485,16 +493,20 @@ static bool grow(struct hak_heap *h, unsigned class, void *p)
 {
 	struct hak_bag *old = hak_bag_got(h->hard, class), *b;
 	uint32_t n = 0, ready = hak_bag_ready(old);
-	if (!old->young && old->most == ready_most(old->stride, SIZE_MOST))
+	if (!is_young(old) && old->most == ready_most(old->stride, SIZE_MOST))
 		return false;
 	b = bag_new(class, 2 * old->size);
 	if (!b)
 		return false;
-	memcpy(hak_bag_ready_slots(b), hak_bag_ready_slots(old), ready * sizeof *b->slots);
-	if (p && old->young)
+	void **slots = hak_bag_ready_slots(b);
+	memcpy(slots, hak_bag_ready_slots(old), ready * sizeof *slots);
+	if (p && is_young(old)) {
 		b->slots[n++] = p;
-	else if (p)
-		hak_bag_ready_slots(b)[ready++] = p;
+	} else if (p) { /* below the last, as put does */
+		slots[ready] = ready ? slots[ready - 1] : p;
+		slots[ready ? ready - 1 : 0] = p;
+		ready++;
+	}
 	for (uint32_t i = 0; i <= old->last_wait; i++) {
 		void *waits = old->slots[(old->oldest + i) & old->last_wait];
 		if (waits)
@@ -527,11 +539,11 @@ struct hak_bag *hak_bag_for_refill(struct hak_heap *h, unsigned class)
 
 /* What malloc reads of a free block has mostly left the cache since it was freed: it comes while the block
  * is the next to go out. */
-static INLINE void fetch(const char *p, size_t extent)
+static INLINE void fetch(const char *p, size_t extent, unsigned on)
 {
 	__builtin_prefetch(p, 1);
 	__builtin_prefetch(p + extent - HAK_HARD_RECORD, 1);
-	if (extent > 2 * HAK_CACHELINE) {
+	if (fills(on) && extent > 2 * HAK_CACHELINE) {
 		__builtin_prefetch(p + HAK_CACHELINE, 1);
 		__builtin_prefetch(p + 2 * HAK_CACHELINE, 1);
 		__builtin_prefetch(p + 3 * HAK_CACHELINE, 1);
@@ -557,7 +569,7 @@ static INLINE void *pick(struct hak_heap *h, struct hak_bag *b, uint32_t ready, 
 	*last = next;
 	atomic_signal_fence(memory_order_release);
 	hak_bag_set_ready(b, ready);
-	fetch(next, b->stride);
+	fetch(next, b->stride, on);
 	return p;
 }
 
@@ -573,11 +585,9 @@ static INLINE bool put(struct hak_bag *b, void **p, unsigned on)
 			hak_bag_set_waiting(b, atomic_load_explicit(&b->waiting, memory_order_relaxed) + 1);
 			return true;
 		}
-		if (hak_unlikely(b->young))
-			return false;
 	}
 	uint32_t ready = hak_bag_ready(b);
-	if (hak_unlikely(ready == b->most))
+	if (hak_unlikely(ready >= b->room))
 		return false;
 	void **end = &hak_bag_ready_slots(b)[ready], **last = end - (ready != 0);
 	*end = *last;
@@ -596,6 +606,11 @@ bool hak_bag_put(struct hak_heap *h, unsigned class, void **p)
 {
 	struct hak_bag *b = bag_of(h, class);
 	return b && (put(b, p, hak_hardened) || grow(h, class, *p));
+}
+
+bool hak_bag_grow(struct hak_heap *h, unsigned class, void *p)
+{
+	return grow(h, class, p);
 }
 
 uint32_t hak_bag_count(const struct hak_bag *b)
@@ -627,11 +642,15 @@ void *hak_hardened_take(size_t bytes)
 	return hak_likely(hak_hardened == ALL) ? take(bytes, ALL) : take_some(bytes);
 }
 
-/* There is no bag, or it is full. */
-static HAK_COLD void put_slow(struct hak_heap *h, unsigned class, void *p)
+/* There is no bag, or it is full, and p has waited in it. */
+static HAK_COLD void put_slow(struct hak_heap *h, unsigned class, void *p, bool waited)
 {
 	int err = errno;
-	hak_heap_put_back(h, class, p);
+	hak_fork_check(); /* may take h away */
+	if (hak_likely(h == hak_heap_self))
+		hak_heap_put_back(h, class, p, waited);
+	else
+		hak_heap_remote_free(hak_heap_self, class, p);
 	errno = err;
 }
 
@@ -647,7 +666,7 @@ static INLINE void give(struct hak_heap *h, struct hak_mag *m, void *p, unsigned
 	unsigned class = (unsigned)(m - h->mags);
 	struct hak_bag *b = hak_bag_got(h->hard, class);
 	if (hak_unlikely(!b) || hak_unlikely(!put(b, &p, on)))
-		put_slow(h, class, p);
+		put_slow(h, class, p, b != NULL);
 }
 
 static HAK_NOINLINE void give_some(struct hak_heap *h, struct hak_mag *m, void *p)
@@ -684,8 +703,8 @@ void hak_hardened_slab_made(struct hak_slab *s)
 	/* what was there before were other blocks' bytes; 0 is a block that was never out */
 	for (uint32_t i = 0; !s->zero && i < end; i++) {
 		uint64_t *r = record_of(s->base + (size_t)i * c->stride, c->stride);
-		if (*r)
-			*r = 0;
+		if (r[-1] | r[0])
+			r[-1] = r[0] = 0;
 	}
 	s->zero = false; /* blocks go out in any order */
 	for (uint32_t i = end; i < c->capacity; i++) {

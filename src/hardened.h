@@ -48,11 +48,11 @@ extern unsigned hak_hardened; /* features; 0: off. Immutable after start-up */
 /* Free blocks of one class in one heap. Owner only, and replaced by a larger one under the home's lock;
  * others read the two counts, for statistics, under that lock. */
 struct hak_bag {
-	uint32_t size;	    /* immutable, as the next four: 16 times as many bytes at most */
+	uint32_t size;	    /* immutable, as the next four: it takes 16 times as many bytes at most, itself included */
 	uint32_t stride;    /* the class's */
 	uint32_t most;	    /* of ready blocks */
 	uint32_t last_wait; /* places for waiting blocks, a power of two, less 1 */
-	bool young;	    /* they are to become more before any block that waits gets ready */
+	uint32_t room;	    /* of ready blocks, for those that have waited; 0: the places are to become more first */
 	uint32_t oldest;    /* the waiting block that has waited longest, once all places are taken */
 	_Atomic uint32_t ready, waiting;
 	void *slots[]; /* of waiting blocks, NULL: none there yet; then of ready ones */
@@ -144,6 +144,8 @@ void *hak_bag_pick(struct hak_heap *h, struct hak_bag *b);
 /* Puts a disarmed block in; a bag that is full grows. False: there is no room; *p is then the one that
  * must go home. */
 bool hak_bag_put(struct hak_heap *h, unsigned class, void **p);
+/* Grows for p, which has waited in it longest. False: it is as large as it gets, or there is no memory. */
+bool hak_bag_grow(struct hak_heap *h, unsigned class, void *p);
 /* How many blocks are in it. */
 uint32_t hak_bag_count(const struct hak_bag *b);
 

@@ -173,8 +173,8 @@ static void close_gap(struct hak_heap *h, unsigned class)
 static void note_cached(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class];
-	uint32_t n = hak_heap_cached(h, class);
-	size_t more = (size_t)n * hak_classes[class].stride - (size_t)k->noted * hak_classes[class].stride;
+	/* the magazine's: a dynamic class may have become another one since */
+	size_t n = hak_heap_cached(h, class), stride = h->mags[class].stride, more = n * stride - k->noted * stride;
 	h->cached += more;
 	h->home->all_cached += more;
 	k->noted = n & NOTED_MASK;
@@ -431,8 +431,8 @@ static void unpack(struct hak_heap *o, struct hak_parcel *parcel, struct hak_hea
 		if (hak_tag_heap(tag) == hak_heap_id(o)) {
 			unsigned class = hak_tag_code(tag) >> HAK_CODE_SHIFT;
 			n = own ? push_cached(own, class, at, parcel->count - i) : 0;
-			if (!n)
-				n = put_run(o, class, at, parcel->count - i);
+			if (!n) /* from a full bag one that has waited, and no other */
+				n = put_run(o, class, at, own && own->hard ? 1 : parcel->count - i);
 			o->remote_in += n;
 		} else if (tag) {
 			next = hak_tag_heap(tag);
@@ -1056,8 +1056,8 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh
 	h->classes[class].rested = 0;
 	if (h->trim)
 		trim_locked(h);
-	if (has_mail(o))
-		collect(o, PARCEL_BATCH, h);
+	if (has_mail(o)) /* hardened, none is left for who collects without a bag for them */
+		collect(o, h->hard ? UINT32_MAX : PARCEL_BATCH, h);
 	void *p = hak_mag_pop(&h->mags[class]);
 	/* unless one came by mail */
 	if (!p && (class < HAK_STATIC_CLASSES || enter_dyn(h, class)))
@@ -1067,14 +1067,17 @@ void *hak_heap_refill(struct hak_heap *h, unsigned class, bool lend, bool *fresh
 	return p;
 }
 
-/* Returns n of the bag's blocks to their slabs; those that wait only if it is all of them. */
+/* Returns n of the bag's blocks to their slabs; those that wait only if it is all of them. The last of those that
+ * are ready has been chosen to go out next, and does. */
 static void drain_hard_locked(struct hak_heap *h, unsigned class, uint32_t n)
 {
 	struct hak_bag *b = hak_bag_got(h->hard, class);
-	uint32_t ready = hak_bag_ready(b), rest = ready - (uint32_t)hak_min(n, ready);
+	uint32_t ready = hak_bag_ready(b), gone = (uint32_t)hak_min(n, ready);
+	void **slots = hak_bag_ready_slots(b);
 	h->drains++;
-	hak_bag_set_ready(b, rest);
-	put_cached(h, class, hak_bag_ready_slots(b) + rest, ready - rest);
+	put_cached(h, class, slots, gone);
+	memmove(slots, slots + gone, (ready - gone) * sizeof *slots);
+	hak_bag_set_ready(b, ready - gone);
 	if (n == UINT32_MAX) {
 		for (void **at = b->slots, **end = hak_bag_ready_slots(b); at < end; at++)
 			if (*at) {
@@ -1086,15 +1089,15 @@ static void drain_hard_locked(struct hak_heap *h, unsigned class, uint32_t n)
 	note_cached(h, class);
 }
 
-void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p)
+void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p, bool waited)
 {
 	struct hak_heap *o = h->home;
 	hak_heap_flush(h);
 	hak_lock(&o->lock);
-	if (!hak_bag_put(h, class, &p)) {
+	if (!(waited ? hak_bag_grow(h, class, p) : hak_bag_put(h, class, &p))) {
 		struct hak_bag *b = hak_bag_got(h->hard, class);
 		put_cached(h, class, &p, 1);
-		if (b)
+		if (b && hak_bag_ready(b) == b->most)
 			drain_hard_locked(h, class, hak_bag_ready(b) / 2);
 	}
 	if (has_mail(o))
@@ -1324,13 +1327,15 @@ static void release_empty_locked(struct hak_heap *h, uint32_t quiet)
 {
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		struct hak_heap_class *k = &h->classes[c];
-		uint32_t was = k->quiet;
-		if (was < QUIET_MOST)
-			k->quiet++;
-		if (k->slabs && was < quiet)
-			continue;
-		release_empty_of(h, c);
+		if (!k->slabs || k->quiet >= quiet)
+			release_empty_of(h, c);
 	}
+}
+
+static void count_quiet(struct hak_heap *h)
+{
+	for (unsigned c = 0; c < HAK_CLASSES; c++)
+		h->classes[c].quiet += h->classes[c].quiet < QUIET_MOST;
 }
 
 static void drain_all(struct hak_heap *h)
@@ -1375,15 +1380,20 @@ static void ask_for_trim(struct hak_heap *h, uint32_t quiet)
 			hak_mag_set_limit(&h->mags[c], h->classes[c].entries);
 }
 
-/* idle: all classes are quiet, of a guest too, whose home may use them. */
-static void trim_if_worth(struct hak_heap *h, uint32_t quiet, bool idle)
+/* idle: all classes are quiet, of a guest too, whose home may use them. True: it has so much cached that a
+ * later pass may take. */
+static bool trim_if_worth(struct hak_heap *h, uint32_t quiet, bool idle)
 {
-	size_t bytes = 0;
-	for (unsigned c = 0; c < HAK_CLASSES; c++)
+	size_t all = 0, bytes = 0;
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		size_t cached = (size_t)hak_heap_cached(h, c) * h->mags[c].stride;
+		all += cached;
 		if (idle || h->home->classes[c].quiet > quiet)
-			bytes += (size_t)hak_heap_cached(h, c) * hak_classes[c].stride;
+			bytes += cached;
+	}
 	if (bytes >= TRIM_LEAST)
 		ask_for_trim(h, idle ? 0 : quiet + 1);
+	return all >= TRIM_LEAST;
 }
 
 /*
@@ -1454,7 +1464,7 @@ static void take_cached(struct hak_heap *h)
 	hak_meta_free(taken, n * sizeof *taken);
 }
 
-/* Has its thread not come by a slow path since the last pass? */
+/* Has its thread taken nothing from slabs and put nothing back since the last pass? */
 static bool is_idle(struct hak_heap *h)
 {
 	uint64_t before = h->slow_paths;
@@ -1462,22 +1472,41 @@ static bool is_idle(struct hak_heap *h)
 	return h->slow_paths == before;
 }
 
-void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
+/* A stock waits for its use; only who wants everything takes it. */
+static bool may_visit(struct hak_heap *h, uint32_t quiet)
 {
-	/* a stock waits for its use; only who wants everything takes it */
+	return !h->abandoned && !(h->stock && quiet) && hak_trylock(&h->home->lock);
+}
+
+bool hak_heap_visit(struct hak_heap *h, uint32_t quiet)
+{
 	struct hak_heap *o = h->home;
-	if (h->abandoned || (h->stock && quiet) || !hak_trylock(&o->lock))
-		return;
+	bool pending = false;
+	if (!may_visit(h, quiet))
+		return false;
 	if (h == o)
 		collect(o, UINT32_MAX, NULL);
-	bool idle = is_idle(h);
-	if (!h->hard && h != hak_heap_self && hak_engine_has_barrier() && ((idle && h->trim) || !quiet))
+	bool idle = is_idle(h), takes = h != hak_heap_self && hak_engine_has_barrier();
+	if (h->hard)
+		; /* its bags stay */
+	else if (takes && ((idle && h->trim) || !quiet))
 		take_cached(h);
 	else
-		trim_if_worth(h, quiet, idle);
-	if (h == o)
+		pending = trim_if_worth(h, quiet, idle) && takes;
+	if (h == o) {
 		release_empty_locked(o, quiet);
+		count_quiet(o);
+	}
 	hak_unlock(&o->lock);
+	return pending;
+}
+
+void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
+{
+	if (h->home != h || !may_visit(h, quiet))
+		return;
+	release_empty_locked(h, quiet);
+	hak_unlock(&h->lock);
 }
 
 bool hak_heap_figures(struct hak_heap *h, struct hak_heap_figures *sum, uint64_t ns)
@@ -1711,7 +1740,8 @@ void hak_heap_fork_raw(struct hak_heap *self)
 	ids_lock.state = 0;
 	for (uint32_t id = 1; id <= hak_heap_count(); id++) {
 		struct hak_heap *h = hak_heap_by_id(id);
-		if (h && (h != self || h->guests) && atomic_load_explicit(&h->lock.state, memory_order_relaxed))
+		/* our own too: it may be another thread that was changing it */
+		if (h && atomic_load_explicit(&h->lock.state, memory_order_relaxed))
 			h->abandoned = true;
 		else if (h)
 			h->lock.state = 0;

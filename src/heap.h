@@ -31,7 +31,8 @@
 /*
  * A LIFO array of free blocks. entry[0] is NULL, so an empty magazine's top reads
  * NULL. A push stores the entry before the top, a pop moves the top only: whatever
- * point a vanished thread stopped at (fork), entries up to the top are blocks.
+ * point a vanished thread stopped at (fork), entries up to the top are blocks, but for
+ * the lowest ones: the reclaimer may have taken those (heap.c, take_cached), and NULL is there.
  */
 struct hak_mag {
 	void **_Atomic top;	 /* own, relaxed; statistics read it: the last entry */
@@ -80,10 +81,10 @@ struct hak_heap {
 
 	/* own */
 	uint32_t remote_count;
+	struct hak_hard *hard; /* immutable: hardened.h; NULL: not hardened. If it is, it has no magazines */
 	uint32_t remote_limit; /* immutable: HAK_REMOTE_BLOCKS - 1; 0 in the static empty heap, and in hardened ones */
 	size_t remote_bytes;
 	void *remote[HAK_REMOTE_BLOCKS];
-	struct hak_hard *hard; /* immutable: hardened.h; NULL: not hardened. Then it has no magazines */
 	uint32_t sampled; /* bytes of refills since a size was last sampled (ace/ace.h) */
 
 	/* any */
@@ -154,13 +155,14 @@ static inline void *hak_mag_newest(void **top)
 /* The newest block, NULL if the magazine is empty. */
 static inline void *hak_mag_pop(struct hak_mag *m)
 {
-	/* relaxed: hak_heap_release_empty may take it at the same time, which both will notice */
+	/* relaxed: hak_heap_visit may take it at the same time, which both will notice */
 	void **top = hak_mag_top(m);
 	HAK_STEP(M5);
 	void *p = __atomic_load_n(top, __ATOMIC_RELAXED);
 	HAK_STEP(M6);
 	if (hak_likely(p != NULL))
 		hak_mag_set_top(m, top - 1);
+	atomic_signal_fence(memory_order_seq_cst); /* before the next one's load: take_cached counts on it */
 	return p;
 }
 
@@ -242,8 +244,9 @@ static inline bool hak_heap_remote_buffer(struct hak_heap *h, unsigned class, vo
 /* The same, if there was no such room: buffered and the buffer sent, or sent at once. */
 void hak_heap_remote_free(struct hak_heap *h, unsigned class, void *p);
 
-/* Hardened: into p's bag; if that is full it grows, or a block goes to its slab, and half of those that are ready. */
-void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p);
+/* Hardened: into p's bag; if that is full it grows, or a block goes to its slab, and half of those that are ready.
+ * waited: p has waited in it already. */
+void hak_heap_put_back(struct hak_heap *h, unsigned class, void *p, bool waited);
 
 /* A block of one of our own slabs that cannot go through its magazine. */
 void hak_heap_put(struct hak_heap *h, unsigned class, void *p);
@@ -268,9 +271,12 @@ void hak_heap_empty(struct hak_heap *h);
  * never came by a slab is reported after all. */
 void hak_heap_return_cached(struct hak_heap *h);
 
-/* Reclaimer: releases EMPTY slabs of classes that were not used for `quiet` passes, and has the owner
+/* A pass: releases EMPTY slabs of classes that were not used for `quiet` passes, and has the owner
  * empty its magazines of such classes when it comes by. From one that has not come by until the next pass,
- * or if quiet is 0, it takes them. trylock. */
+ * or if quiet is 0, the reclaimer's thread takes them where it can have barriers. True: a later pass may.
+ * trylock. */
+bool hak_heap_visit(struct hak_heap *h, uint32_t quiet);
+/* The slabs alone, once more in the same pass. */
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet);
 
 /* Reclaimer: takes the blocks of a hole out of h's slab, h's lock held; and puts them back, whoever owns

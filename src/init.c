@@ -64,6 +64,7 @@ static bool start(void)
 	hak_lock(&init_lock);
 	if (!atomic_load_explicit(&started, memory_order_relaxed)) {
 		read_options(environ);
+		hak_sys_seccomp_start();
 		hak_hardened_start();
 		if (!hak_arena_init() || pthread_key_create(&key, thread_end)) {
 			hak_unlock(&init_lock);

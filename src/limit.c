@@ -190,7 +190,7 @@ static bool trigger_fired(void)
 	struct pollfd poll_it = { .events = POLLPRI };
 	if (!trigger_is_ours()) {
 		trigger = -1;
-		if (trigger_opens >= TRIGGER_OPENS || !hak_topology_may_try())
+		if (trigger_opens >= TRIGGER_OPENS || !hak_sys_may_try(hak_sys_seccomp()))
 			return false;
 		trigger_opens++;
 		/* opened with fork excluded, so that a child knows what to close */

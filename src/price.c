@@ -35,7 +35,7 @@ static bool is_unbound(void)
 {
 	/* relaxed: a hint */
 	return atomic_load_explicit(&hak_node_count, memory_order_relaxed) > 1 &&
-	       (!hak_option_get(HAK_OPT_bind) || hak_counted(bind_failures));
+	       (!hak_node_may_bind() || hak_counted(bind_failures));
 }
 
 bool hak_price_pays(unsigned node)

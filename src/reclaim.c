@@ -67,7 +67,7 @@
 #define BACK_LEAST 64u /* granules, 4 MiB: less is not worth a change */
 #define SLOW_MOST 16u
 #define LOOK_SECONDS 2 /* between looks at pressure, at most; and at the machine */
-#define LOOK_IDLE_SECONDS 10 /* at a machine with several nodes, when there is nothing at all */
+#define LOOK_IDLE_SECONDS 10 /* at several nodes, or at what threads have cached, when there is nothing at all */
 #define OWN_ROOM_PART 16u
 #define SOON_MS 5 /* what large blocks wait for, of which there are too many */
 #define SPARE_LEAST 16u /* granules, 1 MiB: for less no idle process is woken up */
@@ -548,13 +548,19 @@ static void note_quiet(struct hak_arena *a, void *arg)
 
 /* Live heaps give up the EMPTY slabs that they do not use. Those have been EMPTY for as long as
  * other granules must be: they count as seen. relaxed: what a thread frees meanwhile does too */
-static void visit_live_heaps(enum urge urge)
+static bool visit_live_heaps(enum urge urge, bool again)
 {
-	uint32_t count = hak_heap_count();
+	uint32_t quiet = urge == URGE_DUE ? QUIET_PASSES : 0;
+	bool pending = false;
 	hak_arena_each(note_empty, NULL);
-	for (uint32_t id = 1; id <= count; id++)
-		hak_heap_release_empty(hak_heap_by_id(id), urge == URGE_DUE ? QUIET_PASSES : 0);
+	/* guests before their homes, which get what those had cached */
+	for (uint32_t id = hak_heap_count(); id >= 1; id--)
+		if (again)
+			hak_heap_release_empty(hak_heap_by_id(id), quiet);
+		else
+			pending |= hak_heap_visit(hak_heap_by_id(id), quiet);
 	hak_arena_each(note_quiet, NULL);
+	return pending;
 }
 
 static void enter(void)
@@ -575,9 +581,9 @@ static void run(struct pass *pass)
 	/* relaxed: what is freed from here on is noted for the next pass */
 	atomic_store_explicit(&noted, 0, memory_order_relaxed);
 	visit_parked_heaps();
-	visit_live_heaps(pass->urge);
+	pass->busy |= visit_live_heaps(pass->urge, false);
 	if (hak_holes_free_guards())
-		visit_live_heaps(pass->urge);
+		visit_live_heaps(pass->urge, true);
 	pass->holes = (struct hak_holes_pass){ .due = pass->urge == URGE_DUE, .all = pass->every, .epoch = pass->forget || pass->every,
 		.split = kernel_has_guards() || pass->urge == URGE_LAST, .left = &pass->splits };
 	visit_arenas(pass);
@@ -820,7 +826,8 @@ static void prepare(void)
 static bool doze(uint32_t seen, bool spare)
 {
 	const struct timespec look = { spare ? LOOK_SECONDS : LOOK_IDLE_SECONDS, 0 };
-	bool looks = spare || hak_node_several();
+	bool threads = threaded() && hak_engine_has_barrier(), looks = spare || threads || hak_node_several();
+	time_t slept = 0;
 	/* relaxed: a wake-up that is missed by a moment is found by the futex */
 	while (atomic_load_explicit(&wake, memory_order_relaxed) == seen &&
 	       !atomic_load_explicit(&noted, memory_order_relaxed)) {
@@ -828,6 +835,8 @@ static bool doze(uint32_t seen, bool spare)
 		prepare();
 		if (spare && hak_limit_is_pressed())
 			return true;
+		if (threads && (slept += look.tv_sec) >= LOOK_IDLE_SECONDS) /* they may have cached something and gone to sleep */
+			break;
 	}
 	return false;
 }
@@ -839,7 +848,7 @@ static void *reclaimer(void *arg)
 	(void)arg;
 	pthread_setname_np(pthread_self(), "hakmem-reclaim");
 	/* some filters kill for calls that they do not know */
-	if (!hak_topology_filtered())
+	if (!hak_sys_filtered())
 		hak_sys_stand_apart();
 	hak_prewarm_fill();
 	hak_touched_look(); /* a heap that grows fast waits for all three */
@@ -880,7 +889,7 @@ void hak_reclaim_poke(void)
 	/* relaxed: the thread that is started sees what its starter did */
 	if (atomic_compare_exchange_strong_explicit(&running, &stopped, STATE_RUNNING, memory_order_relaxed,
 						    memory_order_relaxed) &&
-	    (!hak_topology_may_try() || hak_sys.thread_start(reclaimer, NULL))) {
+	    (!hak_sys_may_try(hak_sys_seccomp()) || hak_sys.thread_start(reclaimer, NULL))) {
 		atomic_store_explicit(&running, STATE_REFUSED, memory_order_relaxed);
 		hak_prewarm_fill();
 	}

@@ -52,7 +52,8 @@ static void add_heap(struct totals *t, const struct hak_heap *h)
 	for (unsigned c = 0; c < HAK_CLASSES; c++) {
 		const struct hak_heap_class *k = &h->classes[c];
 		uint64_t stride = hak_classes[c].stride;
-		uint64_t cached = h->home == h ? hak_heap_cached(h, c) : 0;
+		/* of an abandoned one a magazine may be half changed */
+		uint64_t cached = h->home == h && !h->abandoned ? hak_heap_cached(h, c) : 0;
 		for (const struct hak_heap *g = h->guests; g; g = g->next_guest)
 			cached += hak_heap_cached(g, c);
 		uint64_t out = (uint64_t)k->slabs * hak_classes[c].capacity - k->nfree;

@@ -812,12 +812,18 @@ static bool is_rings(enum step step)
 	return step >= SYS_END_ || step == STEP_madvise_vector || step == STEP_getaffinity || step == STEP_setaffinity;
 }
 
+/* Under a filter nobody is sent to other CPUs. */
+static bool is_filtered(enum step step)
+{
+	return hak_sys_seccomp() && (step == STEP_getaffinity || step == STEP_setaffinity);
+}
+
 /* A line for each step, and how often it failed with which error. Returns how many never failed. */
 static int print_steps(bool ring)
 {
 	int never = 0;
 	for (enum step step = 0; step < STEPS; step++) {
-		bool any = !ring && is_rings(step);
+		bool any = (!ring && is_rings(step)) || is_filtered(step);
 		printf("  %-20s", step_names[step]);
 		for (int err = 0; err < ERRORS; err++)
 			if (all_by[step][err]) {

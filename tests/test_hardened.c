@@ -107,6 +107,109 @@ START_TEST(it_waits_so_long_with_a_thread_that_shares_slabs)
 }
 END_TEST
 
+static struct hak_bag *my_bag(size_t bytes)
+{
+	return hak_bag_got(hak_heap_self->hard, hak_route_class(bytes + HAK_HARD_RECORD));
+}
+
+/* The place's block of those that wait, from the one that has waited longest on. */
+static void *waits_at(struct hak_bag *b, uint32_t place)
+{
+	return b->slots[(b->oldest + place) & b->last_wait];
+}
+
+static void *free_all_in_order(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < 2 * 64; i++) {
+		hak_free(of_home[i]);
+		struct hak_bag *b = my_bag(100);
+		for (uint32_t k = 0; i >= 63 && k < 64; k++)
+			if (waits_at(b, k) != of_home[i - 63 + k])
+				return "other blocks wait than the last ones, or in another order";
+	}
+	return hak_heap_self->home == hak_heap_self ? "no guest" : NULL;
+}
+
+START_TEST(those_wait_that_were_freed_last_and_in_that_order)
+{
+	pthread_t t;
+	void *fault;
+	suite_share(1);
+	for (int i = 0; i < 2 * 64; i++)
+		of_home[i] = hak_malloc(100);
+	pthread_create(&t, NULL, free_all_in_order, NULL);
+	pthread_join(t, &fault);
+	EXPECT(!fault, "%s", (char *)fault);
+}
+END_TEST
+
+enum { MAIL = 300, PARCEL = HAK_REMOTE_BLOCKS };
+static void *mail[MAIL];
+
+static void *free_mail(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < MAIL; i++)
+		hak_free(mail[i]);
+	hak_heap_flush(hak_heap_self);
+	return NULL;
+}
+
+/* What another thread freed goes to the owner's bag, and no more of it to slabs than has waited. */
+START_TEST(what_comes_by_mail_waits_though_the_bag_is_full)
+{
+	pthread_t t;
+	suite_share(0);
+	for (int i = 0; i < MAIL; i++)
+		mail[i] = hak_malloc(100);
+	pthread_create(&t, NULL, free_mail, NULL);
+	pthread_join(t, NULL);
+	hak_free(hak_malloc(5000)); /* a refill unpacks it */
+	struct hak_bag *b = my_bag(100);
+	ck_assert_uint_eq(b->waiting, 64);
+	/* parcels are unpacked from the newest on, each in the order in which its blocks were freed */
+	for (uint32_t k = 0; k < PARCEL; k++)
+		EXPECT(waits_at(b, 64 - PARCEL + k) == mail[k], "at %u", k);
+}
+END_TEST
+
+static pthread_barrier_t has_heap, has_lock;
+
+static void *forks_without_handlers(void *arg)
+{
+	(void)arg;
+	hak_free(hak_malloc(5000));
+	pthread_barrier_wait(&has_heap);
+	pthread_barrier_wait(&has_lock);
+	pid_t child = _Fork();
+	if (!child) {
+		alarm(10);
+		hak_free(of_home[0]); /* there is no bag for it yet */
+		_exit(hak_malloc(100) == NULL);
+	}
+	int status;
+	return (void *)(uintptr_t)(waitpid(child, &status, 0) != child || status);
+}
+
+START_TEST(a_child_does_not_wait_for_a_lock_whose_holder_is_not_there)
+{
+	pthread_t t;
+	void *fault;
+	suite_share(1);
+	of_home[0] = hak_malloc(100);
+	pthread_barrier_init(&has_heap, NULL, 2);
+	pthread_barrier_init(&has_lock, NULL, 2);
+	pthread_create(&t, NULL, forks_without_handlers, NULL);
+	pthread_barrier_wait(&has_heap);
+	hak_lock(&hak_heap_self->lock);
+	pthread_barrier_wait(&has_lock);
+	pthread_join(t, &fault);
+	hak_unlock(&hak_heap_self->lock);
+	ck_assert_ptr_null(fault);
+}
+END_TEST
+
 /* Slabs are asked for while the heap caches more than its share. */
 START_TEST(blocks_wait_though_others_must_go_home)
 {
@@ -118,7 +221,7 @@ START_TEST(blocks_wait_though_others_must_go_home)
 		for (int i = 0; i < 100; i++)
 			hak_free(keep[i]);
 	}
-	struct hak_bag *b = hak_bag_got(hak_heap_self->hard, hak_route_class(100 + HAK_HARD_RECORD));
+	struct hak_bag *b = my_bag(100);
 	ck_assert_uint_eq(b->waiting, 64);
 	ck_assert_uint_gt(hak_bag_ready(b), 0);
 	uint64_t drains = hak_heap_self->drains;
@@ -489,6 +592,8 @@ CRIME(a_write_before_a_block_dies_when_its_neighbour_goes_out, for (int i = 0; i
 		memset(p - 8, 1, 8);
 	for (int k = 0; k < 2000; k++) hak_malloc(100);
 })
+CRIME(a_record_that_was_zeroed_dies_when_its_block_goes_out, char *p = hak_malloc(100); hak_free(p);
+      memset(p + 112 - 8, 0, 8); for (int i = 0; i < 20000; i++) hak_free(hak_malloc(100));)
 CRIME(a_double_free_dies_while_the_block_waits, void *p = hak_malloc(100), *q = hak_malloc(100); hak_free(p); hak_free(q);
       hak_free(p);)
 CRIME(a_double_free_dies_when_its_slab_has_the_block, void *keep = hak_malloc(100); void *p = hak_malloc(100); hak_free(p);
@@ -505,6 +610,9 @@ int main(int argc, char **argv)
 		CALM(realloc_keeps_contents_and_says_the_new_size),
 		CALM(a_freed_block_waits_until_others_of_its_class_have),
 		CALM(it_waits_so_long_with_a_thread_that_shares_slabs),
+		CALM(those_wait_that_were_freed_last_and_in_that_order),
+		CALM(what_comes_by_mail_waits_though_the_bag_is_full),
+		CALM(a_child_does_not_wait_for_a_lock_whose_holder_is_not_there),
 		CALM(blocks_wait_though_others_must_go_home),
 		CALM(who_comes_next_is_a_matter_of_chance),
 		CALM(blocks_do_not_come_back_in_the_order_in_which_they_were_freed),
@@ -528,6 +636,7 @@ int main(int argc, char **argv)
 		DIES(realloc_of_a_freed_block_dies, SIGABRT),
 		DIES(a_write_after_free_dies_when_the_block_goes_out_again, SIGABRT),
 		DIES(a_write_before_a_block_dies_when_its_neighbour_goes_out, SIGABRT),
+		DIES(a_record_that_was_zeroed_dies_when_its_block_goes_out, SIGABRT),
 		DIES(a_double_free_dies_while_the_block_waits, SIGABRT),
 		DIES(a_double_free_dies_when_its_slab_has_the_block, SIGABRT),
 		DIES(a_block_that_was_never_handed_out_dies, SIGABRT),

@@ -83,6 +83,18 @@ static void drain(uint32_t from, uint32_t to)
 	}
 }
 
+/* What the heap counts as cached is what it noted of each class. Returns it, and adds what its magazines may hold. */
+static size_t check_noted(const struct hak_heap *h, size_t *room)
+{
+	size_t noted = 0;
+	for (unsigned c = 0; c < HAK_CLASSES; c++) {
+		noted += (size_t)h->classes[c].noted * h->mags[c].stride;
+		*room += (size_t)h->classes[c].cap * h->mags[c].stride;
+	}
+	EXPECT(h->cached == noted, "%zu cached, %zu noted", h->cached, noted);
+	return noted;
+}
+
 /* The state of every list and counter of a heap with slabs, from those up. Its owner calls. */
 static void check_heap(struct hak_heap *h)
 {
@@ -107,13 +119,10 @@ static void check_heap(struct hak_heap *h)
 		EXPECT(k->nfree == nfree, "class %u: %u free, %u in slabs", c, k->nfree, nfree);
 		EXPECT(slabs <= k->slabs, "class %u: %u slabs listed of %u", c, slabs, k->slabs);
 		EXPECT(hak_heap_cached(h, c) <= k->cap, "magazine of class %u", c);
-		room += (size_t)k->cap * hak_classes[c].stride;
-		for (struct hak_heap *g = h->guests; g; g = g->next_guest)
-			room += (size_t)g->classes[c].cap * hak_classes[c].stride;
 	}
-	size_t cached = h->cached;
+	size_t cached = check_noted(h, &room);
 	for (struct hak_heap *g = h->guests; g; g = g->next_guest)
-		cached += g->cached;
+		cached += check_noted(g, &room);
 	EXPECT(h->all_cached == cached, "%zu cached, %zu in all", cached, h->all_cached);
 	EXPECT(h->room == room, "room for %zu in magazines of %zu", h->room, room);
 	hak_unlock(&h->lock);
@@ -417,6 +426,46 @@ START_TEST(without_a_barrier_they_keep_what_they_have_cached)
 }
 END_TEST
 
+static void *frees_all_and_visits(void *all)
+{
+	for (void **p = all; *p; p++)
+		hak_free(*p);
+	hak_heap_flush(hak_heap_self);
+	hak_heap_visit(hak_heap_by_id(1), 0);
+	return NULL;
+}
+
+START_TEST(a_dynamic_class_that_becomes_another_one_is_counted_as_it_was)
+{
+	enum { DYN = HAK_STATIC_CLASSES, BLOCKS = 4000, STRIDE = 1936, OTHER = 50000 };
+	static void *p[BLOCKS + 1];
+	pthread_t t;
+	unsigned n = 0;
+	suite_quiet();
+	suite_share(0);
+	hak_free(hak_malloc(1));
+	struct hak_heap *h = hak_heap_self;
+	ck_assert_ptr_eq(h, hak_heap_by_id(1));
+	hak_route_open(DYN, STRIDE);
+	/* until a refill has noted some, and all of these are out */
+	while (n < BLOCKS && !(h->classes[DYN].noted && !hak_heap_cached(h, DYN)))
+		p[n++] = hak_malloc(STRIDE);
+	ck_assert_uint_gt(h->classes[DYN].noted, 0);
+	hak_route_close(DYN);
+	pthread_create(&t, NULL, frees_all_and_visits, p);
+	pthread_join(t, NULL);
+	ck_assert_uint_eq(h->classes[DYN].slabs, 0);
+	ck_assert_uint_gt(h->classes[DYN].noted, 0);
+	hak_route_open(DYN, OTHER);
+	while (h->uncache_at != DYN - 1) /* each slow path looks at one more class */
+		hak_malloc(9000);
+	while (h->uncache_at != DYN)
+		hak_malloc(9000);
+	ck_assert_uint_eq(h->classes[DYN].noted, 0);
+	check_heap(h);
+}
+END_TEST
+
 static _Atomic bool taken_enough;
 
 /* Of few blocks, so that magazines run empty and full all the time; each is written whole. */
@@ -460,7 +509,7 @@ START_TEST(what_is_taken_from_threads_that_run_is_nobody_else_s)
 	uint64_t end = hak_now_ns() + UINT64_C(10000000000);
 	while (barriers < 2 * TAKES && hak_now_ns() < end && hak_engine_has_barrier())
 		for (uint32_t id = 1; id <= hak_heap_count(); id++)
-			hak_heap_release_empty(hak_heap_by_id(id), 0);
+			hak_heap_visit(hak_heap_by_id(id), 0);
 	taken_enough = true;
 	for (unsigned i = 0; i < THREADS; i++) {
 		pthread_join(t[i], &fault);
@@ -967,6 +1016,7 @@ SUITE("heap", 30,
       CALM(threads_that_freed_all_and_sleep_keep_little),
       CALM(guests_that_freed_all_and_sleep_keep_less),
       CALM(without_a_barrier_they_keep_what_they_have_cached),
+      CALM(a_dynamic_class_that_becomes_another_one_is_counted_as_it_was),
       CALM(what_is_taken_from_threads_that_run_is_nobody_else_s),
       CALM(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them),
       CALM(the_slabs_of_a_home_stay_while_it_has_guests),

@@ -7,8 +7,11 @@
 #include "numa/node.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/mempolicy.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "counters.h"
 #include "front.h"
@@ -128,6 +131,7 @@ static int f_madvise_own(void *p, size_t bytes, int what)
 static void boot(const char *has_memory, const char *has_cpu, const char *online)
 {
 	hak_option_values[HAK_OPT_reclaim] = 0;
+	hak_option_values[HAK_OPT_bind] = HAK_BIND_ON; /* whatever filter the test runs under */
 	machine.has_memory = has_memory;
 	machine.has_cpu = has_cpu;
 	machine.online = online;
@@ -167,6 +171,36 @@ START_TEST(one_node_asks_the_kernel_for_nothing)
 	char page[HAK_PAGE];
 	hak_node_bind(0, page, sizeof page);
 	ck_assert(!hak_node_respread(0, page, sizeof page));
+}
+END_TEST
+
+/* A service of systemd's is killed for mbind, move_pages and sched_setaffinity if its unit says ~@resources. */
+START_TEST(under_a_filter_nothing_is_bound_unless_told)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = { 1, &allow };
+	char page[HAK_PAGE];
+	ck_assert(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	ck_assert(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	hak_sys_seccomp_start();
+	boot("0-1", "0-1", "0-1");
+	mine_on(1);
+	ck_assert_uint_gt(asked, 0);
+	hak_node_bind(1, page, sizeof page);
+	ck_assert_uint_eq(bound.calls, 1);
+	hak_option_values[HAK_OPT_bind] = HAK_BIND_AUTO;
+	hak_sys.get_mempolicy = NULL; /* a call would crash */
+	hak_sys.mbind = NULL;
+	hak_sys.where_pages = NULL;
+	ck_assert_uint_eq(mine_on(1), 1);
+	hak_node_bind(1, page, sizeof page);
+	hak_node_memory_only_last(1, page, sizeof page);
+	hak_node_machine();
+	ck_assert_int_eq(hak_node_where(page), -1);
+	uint64_t present = 1, placed = 1;
+	hak_node_sample(1, &present, &placed);
+	ck_assert_uint_eq(present, 0);
+	ck_assert(!hak_node_respread(1, page, sizeof page));
 }
 END_TEST
 
@@ -913,6 +947,7 @@ SUITE("node", 30, CALM(where_nobody_may_ask_a_large_block_is_fresh_each_time),
       CALM(a_node_that_has_just_gone_does_not_end_the_binding_of_others),
       CALM(blocks_at_a_place_are_of_its_pool_and_go_back_to_it), CALM(a_bound_thread_stays_wherever_it_runs),
       CALM(a_block_tells_where_it_lies_or_is_bound_to), CALM(one_node_asks_the_kernel_for_nothing),
+      CALM(under_a_filter_nothing_is_bound_unless_told),
       CALM(without_sysfs_there_is_one_node),
       CALM(a_node_below_64_is_its_own_pool), CALM(nodes_with_large_numbers_get_pools_of_their_own),
       CALM(cpus_without_memory_belong_to_the_nearest_node_that_has_some),

@@ -124,7 +124,7 @@ START_TEST(they_outlive_decay_and_go_back_when_everything_must)
 	struct hak_heap *stock = hak_heap_stock(hak_heap_self->node);
 	unsigned class = figures(0).class;
 	for (unsigned pass = 0; pass < 10; pass++)
-		hak_heap_release_empty(stock, 1);
+		hak_heap_visit(stock, 1);
 	ck_assert_uint_eq(stock->classes[class].slabs, figures(0).ready);
 	hak_reclaim_all();
 	ck_assert_uint_eq(stock->classes[class].slabs, 0);

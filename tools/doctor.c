@@ -205,7 +205,10 @@ static void check_kernel_calls(void)
 	for (size_t i = 0; i < kernel_probe_count; i++) {
 		const struct probe *p = &kernel_probes[i];
 		int why = kernel_try(p);
-		if (why)
+		if (filtered && p->told && why <= 0) /* there are filters that kill for it */
+			find(NOTE, p->name, NULL, "%s; under a filter hakmem calls it with %s alone. Instead: %s", kernel_why(why), p->told,
+			     p->without);
+		else if (why)
 			find(why == -1 ? CHANGE : NOTE, p->name, why == -1 ? "let the filter refuse (SCMP_ACT_ERRNO) instead" : NULL,
 			     "%s. Instead: %s", kernel_why(why), p->without);
 		else

@@ -6,6 +6,7 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <linux/mempolicy.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,11 @@ static int try_get_mempolicy(void)
 	return result(syscall(SYS_get_mempolicy, &mode, NULL, 0ul, NULL, 0ul));
 }
 
+static int try_membarrier(void)
+{
+	return result(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
+}
+
 static int try_hugepage(void)
 {
 	return result(madvise(map(HUGE_BYTES), HUGE_BYTES, MADV_HUGEPAGE));
@@ -85,14 +91,18 @@ static int try_name(void)
 }
 
 const struct probe kernel_probes[] = {
-	{ "MADV_HUGEPAGE", "huge pages for large heaps", "small pages only", try_hugepage },
-	{ "mbind", "memory bound to its node", "first touch by the owning thread", try_mbind },
-	{ "get_mempolicy", "leaves a policy of yours alone", "memory is bound as if there were none", try_get_mempolicy },
-	{ "io_uring_setup", "whole huge pages given back by a ring", "process_madvise or madvise", try_io_uring },
-	{ "process_madvise", "small ranges given back many a call", "one madvise a range", try_process_madvise },
-	{ "MADV_GUARD_INSTALL", "guards without a mapping of their own", "no guards", try_guard },
-	{ "MADV_WIPEONFORK", "notices a fork without handlers", "_Fork and clone go unnoticed", try_wipe },
-	{ "PR_SET_VMA_ANON_NAME", "names in /proc/PID/maps", "mappings without names", try_name },
+	{ "MADV_HUGEPAGE", "huge pages for large heaps", "small pages only", NULL, try_hugepage },
+	{ "mbind", "memory bound to its node", "first touch by the owning thread", "HAKMEM_BIND=on", try_mbind },
+	{ "get_mempolicy", "leaves a policy of yours alone", "memory is bound as if there were none", "HAKMEM_BIND=on",
+	  try_get_mempolicy },
+	{ "membarrier", "takes back what sleeping threads have cached", "they keep it", NULL, try_membarrier },
+	{ "io_uring_setup", "whole huge pages given back by a ring", "process_madvise or madvise", "HAKMEM_RECLAIM=uring",
+	  try_io_uring },
+	{ "process_madvise", "small ranges given back many a call", "one madvise a range", "HAKMEM_RECLAIM=vector",
+	  try_process_madvise },
+	{ "MADV_GUARD_INSTALL", "guards without a mapping of their own", "no guards", NULL, try_guard },
+	{ "MADV_WIPEONFORK", "notices a fork without handlers", "_Fork and clone go unnoticed", NULL, try_wipe },
+	{ "PR_SET_VMA_ANON_NAME", "names in /proc/PID/maps", "mappings without names", NULL, try_name },
 };
 const size_t kernel_probe_count = sizeof kernel_probes / sizeof *kernel_probes;
 

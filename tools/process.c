@@ -268,6 +268,8 @@ static int counter_number(const struct process *p, int which, uint64_t count, co
 	return -1;
 }
 
+#define MAGAZINE_MOST 4095 /* entries: struct hak_heap_class */
+
 /* How many of the magazine's n entries, those at the bottom, are empty: the reclaimer took what a sleeping
  * thread had there. */
 static uint64_t gap(const struct process *p, uint64_t entries, uint64_t n)
@@ -294,6 +296,8 @@ static void count_cached(const struct process *p, const char *heap, uint64_t *ca
 		uint64_t entries = u64(heap + l->heap_classes + (size_t)c * l->heap_class_bytes, l->class_entries);
 		uint64_t top = u64(heap, l->heap_mags + (size_t)c * l->mag_bytes + l->mag_top);
 		cached[c] = entries ? (top - entries) / 8 : 0;
+		if (cached[c] > MAGAZINE_MOST) /* copied in the middle of a change */
+			cached[c] = 0;
 		if (!cached[c])
 			continue;
 		there[n] = (struct iovec){ (void *)(uintptr_t)(entries + 8), 8 };

@@ -105,6 +105,7 @@ void symbols_print(const char *before, const struct symbol *s);
 struct probe {
 	const char *name, *use; /* the call, and what hakmem does with it */
 	const char *without;	/* what is done instead */
+	const char *told;	/* the setting without which it is not called under a seccomp filter; NULL: it is */
 	int (*call)(void);	/* 0 or an errno; runs in a process of its own, which a filter may kill */
 };
 extern const struct probe kernel_probes[];

@@ -19,9 +19,9 @@ extern "C" {
 const char *hakmem_version(void);
 
 /*
- * Gives all memory that is free back to the kernel now, without waiting for the decay.
- * Returns the bytes given back. Any thread; takes as long as the kernel takes to free
- * that memory.
+ * Gives all memory that is free back to the kernel now, without waiting for the decay, but for what other
+ * threads have cached: they are asked for it. Returns the bytes given back. Any thread; takes as long as
+ * the kernel takes to free that memory.
  */
 size_t hakmem_trim(void);
 
@@ -57,8 +57,8 @@ int hakmem_stats_get(struct hakmem_stats *stats, size_t size);
 /*
  * All statistics as text, handed to `write` in pieces. Any thread; nothing is allocated, and
  * `write` may be called with any piece of a line. HAKMEM_STATS_TABLE: for people, as
- * malloc_stats() prints it. HAKMEM_STATS_JSON: one object on one line (hakmem(7) has its
- * keys); HAKMEM_STATS_JSON_QUICK: without what is resident and on huge pages, which the
+ * malloc_stats() prints it. HAKMEM_STATS_JSON: one object on one line (doc/statistics.md has
+ * its keys); HAKMEM_STATS_JSON_QUICK: without what is resident and on huge pages, which the
  * kernel must count first. Returns 0, or -1 if `format` is none of these.
  */
 #define HAKMEM_STATS_VERSION 1 /* of struct hakmem_stats and of the JSON object */

@@ -46,7 +46,7 @@ extern _Atomic bool hak_engine_ring __attribute__((alias("use_ring")));
 /* the reclaimer's thread only */
 static struct hak_ring *ring;
 static HAK_TLS bool reclaimer;
-static bool barriers; /* may be asked for: there are filters that kill for what they do not know */
+static bool filtered, barriers; /* is a seccomp filter in force; may a barrier be asked for? */
 static unsigned ring_opens;
 static uint32_t ring_node = HAK_ENGINE_NO_NODE;
 static uint64_t ring_used_ns;
@@ -153,7 +153,7 @@ static void close_lost_ring(void)
 }
 
 /* Fork is excluded: a child must know of the ring, or of none. */
-static void prepare(bool filtered)
+static void prepare(void)
 {
 	static bool probed;
 	long how = hak_option_get(HAK_OPT_reclaim);
@@ -177,10 +177,12 @@ static void prepare(bool filtered)
 void hak_engine_prepare(void)
 {
 	reclaimer = true;
-	bool filtered = hak_sys_seccomp() != 0; /* or nobody can tell */
-	barriers = !filtered;
+	uint32_t filters = hak_sys_seccomp();
+	filtered = filters != 0; /* or nobody can tell */
+	/* what systemd lets every service do (@default), and containers' default profiles let them do */
+	barriers = hak_sys_may_try(filters) && (barriers || !hak_sys.barrier()); /* the first takes its time */
 	if (hak_topology_enter()) {
-		prepare(filtered);
+		prepare();
 		hak_topology_leave();
 	}
 }
@@ -234,7 +236,8 @@ static void go_to(uint32_t node)
 {
 	uint64_t mask[MASK_BYTES / 8];
 	size_t bytes;
-	if (node == at_node || node == HAK_ENGINE_NO_NODE || !mask_of(node, mask, &bytes))
+	/* there are filters that kill for it */
+	if (node == at_node || node == HAK_ENGINE_NO_NODE || filtered || !mask_of(node, mask, &bytes))
 		return;
 	if (hak_sys.setaffinity(bytes, mask) == 0)
 		at_node = node;
@@ -347,7 +350,7 @@ void hak_engine_forked(bool raw)
 		topo->ring->forget(ring);
 	ring = NULL;
 	ring_opens = 0;
-	own_mask_known = false;
+	barriers = own_mask_known = false;
 	at_node = ring_node = HAK_ENGINE_NO_NODE;
 	/* relaxed: the child has one thread */
 	atomic_store_explicit(&use_ring, false, memory_order_relaxed);

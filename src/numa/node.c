@@ -252,6 +252,16 @@ static unsigned pool_of(uint64_t key)
 	return i;
 }
 
+bool hak_node_may_ask(void)
+{
+	return !hak_sys_filtered() || hak_option_get(HAK_OPT_bind) == HAK_BIND_ON;
+}
+
+bool hak_node_may_bind(void)
+{
+	return hak_node_may_ask() && hak_option_get(HAK_OPT_bind) != HAK_BIND_OFF;
+}
+
 static uint64_t mix(uint64_t hash, uint64_t word)
 {
 	hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
@@ -265,7 +275,7 @@ static uint64_t policy_key(void)
 	uint64_t hash = HASH_START;
 	int mode = MPOL_DEFAULT;
 	bool any = false;
-	if (!hak_option_get(HAK_OPT_bind) || flag(&policy_refused))
+	if (!hak_node_may_bind() || flag(&policy_refused))
 		return 0;
 	if (hak_sys.get_mempolicy(&mode, nodes, HAK_NODE_IDS + 1, NULL, 0)) {
 		raise_flag(&policy_refused); /* seccomp, or no NUMA in this kernel: it stays so */
@@ -357,7 +367,7 @@ int hak_node_where(const void *p)
 {
 	void *page = (void *)hak_align_down((uintptr_t)p, HAK_PAGE);
 	int where = -1;
-	if (flag(&where_refused) || hak_sys.where_pages(1, &page, &where))
+	if (!hak_node_may_ask() || flag(&where_refused) || hak_sys.where_pages(1, &page, &where))
 		return -1;
 	return where < 0 ? -1 : where;
 }
@@ -388,7 +398,7 @@ void hak_node_sample(unsigned node, uint64_t *present, uint64_t *placed)
 	void *page[SAMPLES];
 	unsigned long n = 0, looks = 0;
 	*present = *placed = 0;
-	if (node_count() < 2 || !hak_option_get(HAK_OPT_bind) || hak_node_policy(node) || flag(&where_refused))
+	if (node_count() < 2 || !hak_node_may_bind() || hak_node_policy(node) || flag(&where_refused))
 		return;
 	/* acquire ARENAS; relaxed: a figure for statistics */
 	struct hak_arena *a = atomic_load_explicit(&hak_nodes[node].arenas, memory_order_acquire);
@@ -452,7 +462,7 @@ void hak_node_bind(unsigned node, void *p, size_t bytes)
 	unsigned long nodes[HAK_NODE_WORDS] = { 0 };
 	unsigned id = hak_node_id(node);
 	bool ok;
-	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2 || is_users(node))
+	if (!hak_node_may_bind() || node_count() < 2 || is_users(node))
 		return;
 	if (hak_node_policy(node) == MPOL_INTERLEAVE) {
 		nodes_with_both(nodes);
@@ -475,7 +485,7 @@ void hak_node_bind(unsigned node, void *p, size_t bytes)
 void hak_node_memory_only_last(unsigned node, void *p, size_t bytes)
 {
 	unsigned long nodes[HAK_NODE_WORDS];
-	if (!hak_option_get(HAK_OPT_bind) || node_count() < 2 || hak_node_policy(node) || nodes_with_both(nodes) ||
+	if (!hak_node_may_bind() || node_count() < 2 || hak_node_policy(node) || nodes_with_both(nodes) ||
 	    flag(&last_refused))
 		return;
 	if (hak_sys.mbind(p, bytes, MPOL_PREFERRED_MANY | MPOL_F_NUMA_BALANCING, nodes, HAK_NODE_IDS + 1, 0))
@@ -489,7 +499,7 @@ static bool is_elsewhere(unsigned node, void *p, size_t bytes)
 	int where[SAMPLES];
 	size_t step = hak_max(HAK_SUPER / 2, hak_align_up(bytes / SAMPLES, HAK_PAGE));
 	unsigned long n = 0;
-	if (!hak_option_get(HAK_OPT_bind) || flag(&where_refused))
+	if (!hak_node_may_bind() || flag(&where_refused))
 		return bytes >= UNASKED_BYTES;
 	for (size_t at = 0; at < bytes && n < SAMPLES; at += step)
 		page[n++] = (char *)p + at;
@@ -587,7 +597,7 @@ uint64_t hak_node_machine(void)
 			hash = mix(hash, (unsigned char)list[at]);
 	}
 	/* where this is refused a container's nodes are taken to stay what they are */
-	if (hak_option_get(HAK_OPT_bind) && !flag(&policy_refused))
+	if (hak_node_may_bind() && !flag(&policy_refused))
 		(void)hak_sys.get_mempolicy(NULL, allowed, HAK_NODE_IDS + 1, NULL, MPOL_F_MEMS_ALLOWED);
 	for (unsigned i = 0; i < HAK_NODE_WORDS; i++)
 		hash = mix(hash, allowed[i]);

@@ -32,6 +32,17 @@
 struct hak_heap;
 struct hak_topology;
 
+enum hak_bind_option { /* HAKMEM_BIND, in the order of the words in options.def */
+	HAK_BIND_OFF,
+	HAK_BIND_ON,
+	HAK_BIND_AUTO,
+};
+/* May mbind, move_pages and get_mempolicy be called? There are filters that kill for these, and for what the
+ * constructors of hwloc and libnuma ask. */
+bool hak_node_may_ask(void);
+/* Is memory bound to its node, and the kernel asked for policies and where pages lie? */
+bool hak_node_may_bind(void);
+
 /* X(key in the statistics, field), each a uint64_t */
 #define HAK_NODE_COUNTERS(X) X(mapped, mapped_bytes) X(claimed, live_bytes) X(runs, run_bytes) X(spilled, spilled_bytes)
 

@@ -10,6 +10,7 @@
 #include "die.h"
 #include "failure.h"
 #include "fresh.h"
+#include "hardened.h"
 #include "limit.h"
 #include "numa/node.h"
 #include "options.h"
@@ -448,7 +449,7 @@ void *hak_own_resize(void *p, size_t bytes)
 		record_moved(o);
 		if (bytes > old)
 			hak_limit_give(bytes - old);
-		return copy(p, o, bytes);
+		return hak_hardened ? NULL : copy(p, o, bytes); /* NULL: there is more to do than to copy */
 	}
 	o.base = q;
 	o.bytes = bytes;

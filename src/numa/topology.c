@@ -50,8 +50,7 @@ static uint64_t machine; /* the reclaimer's: hak_node_machine() at the last load
 static const struct hak_topo_ops *_Atomic ops;
 static const struct hak_topology *_Atomic topology;
 extern const struct hak_topology *_Atomic hak_topology_now __attribute__((alias("topology")));
-static uint32_t filters_at_start; /* immutable after the constructor, as the next */
-static char source[PATH_BYTES];	  /* HAKMEM_TOPOLOGY; "" if it is not set */
+static char source[PATH_BYTES]; /* HAKMEM_TOPOLOGY; "" if it is not set. Immutable after the constructor */
 
 const struct hak_topology *hak_topology(void)
 {
@@ -77,7 +76,6 @@ const char *hak_topology_source(void)
 void hak_topology_start(void)
 {
 	const char *how = hak_option_strings[HAK_STR_topology];
-	filters_at_start = hak_sys_seccomp_at_start();
 	if (!how)
 		return;
 	/* a copy: programs that change their title write over their environment */
@@ -93,17 +91,6 @@ void hak_topology_start(void)
 		hak_warn("HAKMEM_TOPOLOGY cannot be read, this machine's is used", how);
 	else
 		strcpy(source, how);
-}
-
-bool hak_topology_may_try(void)
-{
-	uint32_t filters = hak_sys_seccomp();
-	return filters != HAK_SECCOMP_UNKNOWN && filters == filters_at_start;
-}
-
-bool hak_topology_filtered(void)
-{
-	return filters_at_start != 0;
 }
 
 /* ---- load -------------------------------------------------------------------------- */
@@ -166,7 +153,7 @@ static void at_exit(void)
  * program has itself. */
 static bool is_wanted(void)
 {
-	return source[0] || hak_node_several();
+	return source[0] || (hak_node_several() && hak_node_may_ask());
 }
 
 static bool may_load(void)
@@ -182,7 +169,7 @@ static bool may_load(void)
 void hak_topology_load(void)
 {
 	uint64_t now;
-	if (!hak_topology_may_try() || (now = hak_node_machine()) == machine)
+	if (!hak_sys_may_try(hak_sys_seccomp()) || (now = hak_node_machine()) == machine)
 		return;
 	if (machine)
 		hak_node_changed();
@@ -200,7 +187,7 @@ void hak_topology_load(void)
 const struct hak_topo_ops *hak_topology_library(void)
 {
 	/* asked before each pass: what reads a file comes last */
-	if (!tried && !closed && may_load() && hak_topology_may_try())
+	if (!tried && !closed && may_load() && hak_sys_may_try(hak_sys_seccomp()))
 		open_locked();
 	return hak_topo();
 }

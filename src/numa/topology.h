@@ -21,17 +21,8 @@ const struct hak_topo_ops *hak_topo(void);
 /* Where the topology is from, for statistics: "builtin" if nothing is loaded. */
 const char *hak_topology_source(void);
 
-/* In the constructor: keeps the option, and whether a seccomp filter is in force already. */
+/* In the constructor: keeps the option. */
 void hak_topology_start(void);
-
-/*
- * False: a seccomp filter is in force that was not there at the start, or nobody can tell.
- * Then what malloc does not need is not tried: some filters kill instead of refusing.
- */
-bool hak_topology_may_try(void);
-
-/* Was a seccomp filter in force at the start? */
-bool hak_topology_filtered(void);
 
 /* On the reclaimer's thread, no lock held: on a machine with several nodes, or where HAKMEM_TOPOLOGY names
  * one, loads library and topology; the topology again if CPUs or nodes have come or gone since, else it costs

@@ -337,8 +337,20 @@ uint32_t hak_sys_seccomp(void)
 	return filters;
 }
 
-uint32_t hak_sys_seccomp_at_start(void)
+static uint32_t filters_at_start; /* immutable after the start */
+
+void hak_sys_seccomp_start(void)
 {
 	/* an error: a kernel without seccomp */
-	return prctl(PR_GET_SECCOMP) > 0 ? hak_sys_seccomp() : 0;
+	filters_at_start = prctl(PR_GET_SECCOMP) > 0 ? hak_sys_seccomp() : 0;
+}
+
+bool hak_sys_filtered(void)
+{
+	return filters_at_start != 0;
+}
+
+bool hak_sys_may_try(uint32_t filters)
+{
+	return filters != HAK_SECCOMP_UNKNOWN && filters == filters_at_start;
 }

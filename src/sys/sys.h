@@ -109,8 +109,15 @@ int hak_sys_each_line_in(char *buf, size_t cap, const char *path, bool (*visit)(
  */
 #define HAK_SECCOMP_UNKNOWN UINT32_MAX
 uint32_t hak_sys_seccomp(void);
-/* The same in the constructor, where a prctl is safe and /proc is read only if there are some. */
-uint32_t hak_sys_seccomp_at_start(void);
+/* At the first allocation or in the constructor, where a prctl is safe and /proc is read only if there are some. */
+void hak_sys_seccomp_start(void);
+/* Was there a filter? Before that: no. */
+bool hak_sys_filtered(void);
+/*
+ * filters: of hak_sys_seccomp. False: one is in force that was not there at the start, or nobody can
+ * tell. Then what malloc does not need is not tried: some filters kill instead of refusing.
+ */
+bool hak_sys_may_try(uint32_t filters);
 
 /* Names [addr, addr + bytes) in /proc/PID/maps, where the kernel can. Never fails. */
 void hak_sys_name(void *addr, size_t bytes, const char *name);

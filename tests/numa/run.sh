@@ -322,6 +322,10 @@ policy thread-interleave '4nodes*' "$under policy --on 0 --thread --set interlea
 # In a container, where hakmem may ask for nothing and bind nothing. Filters stay with what is executed.
 policy container-membind '4nodes*' "numactl --membind=1 env $under container policy --on 0 1=100"
 policy container-preferred '4nodes*' "numactl --preferred=1 env $under container policy --on 0 1=100"
+# A service that is killed for what is not on its list: nothing of it is called unless HAKMEM_BIND=on says so.
+policy service '@(2nodes-*|4nodes*)' "numactl --cpunodebind=1 env $under HAKMEM_DECAY_MS=100 container --service policy 1=100"
+policy service-told '2nodes-*' "numactl --cpunodebind=1 env $under HAKMEM_BIND=on container --service policy 1=100
+	[ \$? = 159 ]" # SIGSYS
 
 # Node 1 is nearer to the memory-only node 3 than to node 2: by distance alone 3 would come before 2.
 job spill 300 show 'small*' "$under spill --on 1 1,0,2,3"
