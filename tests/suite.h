@@ -10,6 +10,8 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -64,6 +67,15 @@ static inline int suite_one_cpu(size_t bytes, void *mask)
 	return 0;
 }
 #define suite_share(homes) (hak_sys.getaffinity = suite_one_cpu, hak_option_values[HAK_OPT_heaps_per_cpu] = (homes))
+
+/* From here on the calling thread, and those that it starts, are under a seccomp filter that allows everything. */
+static inline void suite_filter(void)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = { 1, &allow };
+	ck_assert(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	ck_assert(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
 
 /* For inner loops: ck_assert writes to a pipe even when it holds. */
 #define EXPECT(condition, ...)                                                                     \

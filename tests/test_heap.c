@@ -398,6 +398,20 @@ START_TEST(guests_that_freed_all_and_sleep_keep_less)
 }
 END_TEST
 
+/* As in a container, or a service of systemd's. */
+START_TEST(a_filter_that_was_there_at_the_start_changes_nothing)
+{
+	suite_share(0);
+	suite_filter();
+	hak_engine_prepare();
+	ck_assert(!hak_engine_has_barrier());
+	hak_sys_seccomp_start();
+	unsigned left = sleep_over();
+	EXPECT(left <= (hak_engine_has_barrier() ? SLEEPER_KIB : NOT_TAKEN_KIB), "%u KiB a thread", left);
+	ck_assert(hak_engine_has_barrier() || hak_sys.barrier());
+}
+END_TEST
+
 static _Atomic unsigned barriers;
 static struct hak_sys real;
 
@@ -1016,6 +1030,7 @@ SUITE("heap", 30,
       CALM(threads_that_freed_all_and_sleep_keep_little),
       CALM(guests_that_freed_all_and_sleep_keep_less),
       CALM(without_a_barrier_they_keep_what_they_have_cached),
+      CALM(a_filter_that_was_there_at_the_start_changes_nothing),
       CALM(a_dynamic_class_that_becomes_another_one_is_counted_as_it_was),
       CALM(what_is_taken_from_threads_that_run_is_nobody_else_s),
       CALM(a_guest_uses_its_home_s_slabs_and_frees_its_blocks_without_sending_them),

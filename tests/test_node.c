@@ -7,11 +7,8 @@
 #include "numa/node.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/mempolicy.h>
-#include <linux/seccomp.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "counters.h"
 #include "front.h"
@@ -177,11 +174,8 @@ END_TEST
 /* A service of systemd's is killed for mbind, move_pages and sched_setaffinity if its unit says ~@resources. */
 START_TEST(under_a_filter_nothing_is_bound_unless_told)
 {
-	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog program = { 1, &allow };
 	char page[HAK_PAGE];
-	ck_assert(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	ck_assert(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	suite_filter();
 	hak_sys_seccomp_start();
 	boot("0-1", "0-1", "0-1");
 	mine_on(1);

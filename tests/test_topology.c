@@ -2,12 +2,9 @@
 /* Is the second library loaded once, published whole, and never in the way of fork or exit? */
 #include "numa/topology.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <link.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -212,14 +209,6 @@ END_TEST
 
 /* ---- who uses it ------------------------------------------------------------------- */
 
-static void filter(void)
-{
-	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog program = { 1, &allow };
-	ck_assert(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	ck_assert(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
-}
-
 static uint64_t went_to;
 
 static int f_getaffinity(size_t bytes, void *mask)
@@ -262,7 +251,7 @@ START_TEST(the_reclaimer_goes_to_a_nodes_cpus_as_far_as_they_are_allowed)
 	ck_assert_uint_eq(went_to, 0);
 	/* some filters kill for it */
 	t.this_machine = true;
-	filter();
+	suite_filter();
 	hak_engine_prepare();
 	hak_engine_run(0, MADV_DONTNEED, NULL, 0);
 	ck_assert_uint_eq(went_to, 0);
@@ -372,7 +361,7 @@ END_TEST
 START_TEST(under_a_filter_that_came_late_nothing_is_loaded)
 {
 	ck_assert(hak_sys_may_try(hak_sys_seccomp()));
-	filter();
+	suite_filter();
 	ck_assert(!hak_sys_may_try(hak_sys_seccomp()));
 	load_elsewhere();
 	ck_assert_ptr_null(hak_topo());
