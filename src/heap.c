@@ -1126,7 +1126,7 @@ static void drain_locked(struct hak_heap *h, unsigned class, uint32_t n)
 
 /* What the heap keeps of a class that the program has left. With two live blocks a slab, at random, an e^-2 of
  * the slabs has none: then cached blocks keep those from becoming EMPTY. */
-static void leave(struct hak_heap *h, unsigned class)
+static void leave_class(struct hak_heap *h, unsigned class)
 {
 	struct hak_heap_class *k = &h->classes[class], *of_home = &h->home->classes[class];
 	uint64_t used = (uint64_t)of_home->slabs * hak_classes[class].capacity - of_home->nfree;
@@ -1144,7 +1144,7 @@ static void look_at_next(struct hak_heap *h)
 	struct hak_heap_class *k = &h->classes[class];
 	note_cached(h, class);
 	if (k->rested == RESTED_MOST)
-		leave(h, class);
+		leave_class(h, class);
 	else
 		k->rested++;
 	if (k->noted && h->cached > budget(h))

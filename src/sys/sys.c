@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -247,8 +248,10 @@ static ssize_t sys_read_at(int fd, uint64_t at, void *buf, size_t bytes)
 
 static int sys_barrier(void)
 {
-	/* both as in linux/membarrier.h; to register again costs nothing, and is right in a fork's child */
-	return syscall(SYS_membarrier, 1 << 4, 0, 0) || syscall(SYS_membarrier, 1 << 3, 0, 0) ? -1 : 0;
+	/* to register again costs little, and is right in a fork's child */
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0))
+		return -1;
+	return (int)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
 static int sys_thread_start(void *(*run)(void *), void *arg)
