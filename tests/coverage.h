@@ -8,4 +8,4 @@
 #include <gcov.h>
 #include <stdlib.h>
 
-#define abort() (dlsym(RTLD_DEFAULT, "hakmem_stats") ? (void)0 : __gcov_dump(), abort())
+#define abort() (dlsym(RTLD_DEFAULT, "hakmem_version") ? (void)0 : __gcov_dump(), abort())
