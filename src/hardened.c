@@ -487,9 +487,17 @@ static void bag_set(struct hak_heap *h, unsigned class, struct hak_bag *b)
 	atomic_store_explicit(&h->hard->bags[class], b, memory_order_relaxed);
 }
 
+/* The last of the ready blocks is the next to go out, and stays it. */
+static INLINE void add_below_last(void **slots, uint32_t ready, void *p)
+{
+	void **end = &slots[ready], **last = end - (ready != 0);
+	*end = *last;
+	*last = p;
+}
+
 /* Doubles the bag; p, if any, has waited longer than all that wait there. False: it is as large as it
  * gets, or there is no memory. */
-static bool grow(struct hak_heap *h, unsigned class, void *p)
+bool hak_bag_grow(struct hak_heap *h, unsigned class, void *p)
 {
 	struct hak_bag *old = hak_bag_got(h->hard, class), *b;
 	uint32_t n = 0, ready = hak_bag_ready(old);
@@ -502,10 +510,8 @@ static bool grow(struct hak_heap *h, unsigned class, void *p)
 	memcpy(slots, hak_bag_ready_slots(old), ready * sizeof *slots);
 	if (p && is_young(old)) {
 		b->slots[n++] = p;
-	} else if (p) { /* below the last, as put does */
-		slots[ready] = ready ? slots[ready - 1] : p;
-		slots[ready ? ready - 1 : 0] = p;
-		ready++;
+	} else if (p) {
+		add_below_last(slots, ready++, p);
 	}
 	for (uint32_t i = 0; i <= old->last_wait; i++) {
 		void *waits = old->slots[(old->oldest + i) & old->last_wait];
@@ -533,7 +539,7 @@ struct hak_bag *hak_bag_for_refill(struct hak_heap *h, unsigned class)
 {
 	struct hak_bag *b = hak_bag_got(h->hard, class);
 	if (b && !hak_bag_ready(b))
-		grow(h, class, NULL);
+		hak_bag_grow(h, class, NULL);
 	return bag_of(h, class);
 }
 
@@ -589,9 +595,7 @@ static INLINE bool put(struct hak_bag *b, void **p, unsigned on)
 	uint32_t ready = hak_bag_ready(b);
 	if (hak_unlikely(ready >= b->room))
 		return false;
-	void **end = &hak_bag_ready_slots(b)[ready], **last = end - (ready != 0);
-	*end = *last;
-	*last = *p;
+	add_below_last(hak_bag_ready_slots(b), ready, *p);
 	atomic_signal_fence(memory_order_release);
 	hak_bag_set_ready(b, ready + 1);
 	return true;
@@ -605,12 +609,7 @@ void *hak_bag_pick(struct hak_heap *h, struct hak_bag *b)
 bool hak_bag_put(struct hak_heap *h, unsigned class, void **p)
 {
 	struct hak_bag *b = bag_of(h, class);
-	return b && (put(b, p, hak_hardened) || grow(h, class, *p));
-}
-
-bool hak_bag_grow(struct hak_heap *h, unsigned class, void *p)
-{
-	return grow(h, class, p);
+	return b && (put(b, p, hak_hardened) || hak_bag_grow(h, class, *p));
 }
 
 uint32_t hak_bag_count(const struct hak_bag *b)

@@ -144,7 +144,7 @@ void *hak_bag_pick(struct hak_heap *h, struct hak_bag *b);
 /* Puts a disarmed block in; a bag that is full grows. False: there is no room; *p is then the one that
  * must go home. */
 bool hak_bag_put(struct hak_heap *h, unsigned class, void **p);
-/* Grows for p, which has waited in it longest. False: it is as large as it gets, or there is no memory. */
+/* Doubles the bag; p, if any, has waited in it longest. False: it is as large as it gets, or there is no memory. */
 bool hak_bag_grow(struct hak_heap *h, unsigned class, void *p);
 /* How many blocks are in it. */
 uint32_t hak_bag_count(const struct hak_bag *b);

@@ -1472,8 +1472,8 @@ static bool is_idle(struct hak_heap *h)
 	return h->slow_paths == before;
 }
 
-/* A stock waits for its use; only who wants everything takes it. */
-static bool may_visit(struct hak_heap *h, uint32_t quiet)
+/* False: busy, or not to be visited. A stock waits for its use; only who wants everything takes it. */
+static bool lock_for_visit(struct hak_heap *h, uint32_t quiet)
 {
 	return !h->abandoned && !(h->stock && quiet) && hak_trylock(&h->home->lock);
 }
@@ -1482,7 +1482,7 @@ bool hak_heap_visit(struct hak_heap *h, uint32_t quiet)
 {
 	struct hak_heap *o = h->home;
 	bool pending = false;
-	if (!may_visit(h, quiet))
+	if (!lock_for_visit(h, quiet))
 		return false;
 	if (h == o)
 		collect(o, UINT32_MAX, NULL);
@@ -1503,7 +1503,7 @@ bool hak_heap_visit(struct hak_heap *h, uint32_t quiet)
 
 void hak_heap_release_empty(struct hak_heap *h, uint32_t quiet)
 {
-	if (h->home != h || !may_visit(h, quiet))
+	if (h->home != h || !lock_for_visit(h, quiet))
 		return;
 	release_empty_locked(h, quiet);
 	hak_unlock(&h->lock);

@@ -93,17 +93,22 @@ static void *free_and_see(void *arg)
 	return hak_heap_self->home == hak_heap_self ? "no guest" : NULL;
 }
 
-START_TEST(it_waits_so_long_with_a_thread_that_shares_slabs)
+static void have_a_guest(void *(*free_of_home)(void *))
 {
 	pthread_t t;
 	void *fault;
 	suite_share(1);
 	for (int i = 0; i < 2 * 64; i++)
 		of_home[i] = hak_malloc(100);
-	pthread_create(&t, NULL, free_and_see, NULL);
+	pthread_create(&t, NULL, free_of_home, NULL);
 	pthread_join(t, &fault);
 	EXPECT(!fault, "%s", (char *)fault);
 	ck_assert_uint_eq(hak_heap_count(), 2);
+}
+
+START_TEST(it_waits_so_long_with_a_thread_that_shares_slabs)
+{
+	have_a_guest(free_and_see);
 }
 END_TEST
 
@@ -133,14 +138,7 @@ static void *free_all_in_order(void *arg)
 
 START_TEST(those_wait_that_were_freed_last_and_in_that_order)
 {
-	pthread_t t;
-	void *fault;
-	suite_share(1);
-	for (int i = 0; i < 2 * 64; i++)
-		of_home[i] = hak_malloc(100);
-	pthread_create(&t, NULL, free_all_in_order, NULL);
-	pthread_join(t, &fault);
-	EXPECT(!fault, "%s", (char *)fault);
+	have_a_guest(free_all_in_order);
 }
 END_TEST
 
